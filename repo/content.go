@@ -1,0 +1,221 @@
+package repo
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/holdstill/holdstill/chunk"
+)
+
+// Content says which chunks hold a sequence of bytes, such as a file's. The zero
+// Content is empty.
+//
+// Short content lists its chunks itself. Long content is a tree: its refs name
+// nodes, which are chunks too and list refs one level further down. Nodes end
+// where the IDs themselves say so, so that two contents which differ in one chunk
+// share all nodes but those above it, wherever chunks were inserted.
+type Content struct {
+	// Depth is the number of levels of nodes between Refs and the data: 0 when
+	// Refs name the data's chunks. At most MaxDepth.
+	Depth int `json:"depth"`
+	// Refs are in the order of the bytes.
+	Refs []Ref `json:"refs"`
+}
+
+// A Ref names a chunk and says how many bytes of content it stands for: the
+// chunk's own length at depth 0, the sum of all below it further up.
+type Ref struct {
+	ID   chunk.ID `json:"id"`
+	Span int64    `json:"span"`
+}
+
+// MaxDepth bounds the depth of a Content. With nodes of 128 refs on average it is
+// more than any file can reach.
+const MaxDepth = 8
+
+const (
+	refSize = 40
+	// inlineRefs is how many refs stand in a file's entry itself.
+	inlineRefs = 8
+	// A node ends after a ref whose ID ends in seven zero bits, between these
+	// bounds.
+	minNodeRefs  = 32
+	maxNodeRefs  = 512
+	nodeEndMask  = 0x7f
+	maxNodeBytes = maxNodeRefs * refSize
+)
+
+// Size returns the length of the content in bytes.
+func (c Content) Size() int64 {
+	var n int64
+	for _, r := range c.Refs {
+		n += r.Span
+	}
+	return n
+}
+
+func appendRef(b []byte, r Ref) []byte {
+	b = append(b, r.ID[:]...)
+	return binary.LittleEndian.AppendUint64(b, uint64(r.Span))
+}
+
+func parseRef(b []byte) Ref {
+	r := Ref{Span: int64(binary.LittleEndian.Uint64(b[32:]))}
+	copy(r.ID[:], b)
+	return r
+}
+
+// parseNode reads a node that must span exactly span bytes.
+func parseNode(b []byte, span int64) ([]Ref, error) {
+	if len(b) == 0 || len(b)%refSize != 0 || len(b) > maxNodeBytes {
+		return nil, fmt.Errorf("a node of %d bytes", len(b))
+	}
+	refs := make([]Ref, 0, len(b)/refSize)
+	left := span
+	for ; len(b) > 0; b = b[refSize:] {
+		r := parseRef(b)
+		if r.Span <= 0 || r.Span > left {
+			return nil, fmt.Errorf("a node whose spans do not add up to %d bytes", span)
+		}
+		left -= r.Span
+		refs = append(refs, r)
+	}
+	if left != 0 {
+		return nil, fmt.Errorf("a node whose spans do not add up to %d bytes", span)
+	}
+	return refs, nil
+}
+
+// check says whether a Content from outside can be true.
+func (c Content) check(size int64) error {
+	if c.Depth < 0 || c.Depth > MaxDepth {
+		return fmt.Errorf("content of depth %d", c.Depth)
+	}
+	left := size
+	for _, r := range c.Refs {
+		if r.Span <= 0 || r.Span > left || c.Depth == 0 && r.Span > chunk.MaxSize {
+			return fmt.Errorf("content whose spans do not add up to %d bytes", size)
+		}
+		left -= r.Span
+	}
+	if left != 0 {
+		return fmt.Errorf("content whose spans do not add up to %d bytes", size)
+	}
+	return nil
+}
+
+// nodeEnd says whether a node ends after its n-th ref, which has this ID.
+func nodeEnd(n int, id chunk.ID) bool {
+	return n >= maxNodeRefs || n >= minNodeRefs && id[len(id)-1]&nodeEndMask == 0
+}
+
+// PutContent stores the nodes that a list of data chunks needs and returns the
+// Content, which keeps nothing of refs. Each span must be the length of its chunk,
+// 1 to chunk.MaxSize; else it fails with ErrInvalid. Otherwise it fails as
+// Writer.Add does. It is safe for concurrent use.
+func (s *Session) PutContent(ctx context.Context, refs []Ref) (Content, error) {
+	for i, r := range refs {
+		if r.Span < 1 || r.Span > chunk.MaxSize {
+			return Content{}, fmt.Errorf("%w: span %d of ref %d, want 1 to %d", ErrInvalid, r.Span, i, chunk.MaxSize)
+		}
+	}
+	c := Content{Refs: refs}
+	for len(c.Refs) > inlineRefs {
+		var up []Ref
+		var node []byte
+		var span int64
+		for i, r := range c.Refs {
+			node = appendRef(node, r)
+			span += r.Span
+			if !nodeEnd(len(node)/refSize, r.ID) && i+1 < len(c.Refs) {
+				continue
+			}
+			id, err := s.putMeta(ctx, node)
+			if err != nil {
+				return Content{}, err
+			}
+			up = append(up, Ref{ID: id, Span: span})
+			node, span = node[:0], 0
+		}
+		c = Content{Depth: c.Depth + 1, Refs: up}
+	}
+	c.Refs = slices.Clone(c.Refs)
+	return c, nil
+}
+
+// walkContent calls visit with every ref of a content in order, nodes before what
+// they list; depth is 0 for data chunks. When visit returns false for a node,
+// nothing below it is visited.
+func (r *Repository) walkContent(ctx context.Context, c Content, visit func(ref Ref, depth int) (bool, error)) error {
+	for _, ref := range c.Refs {
+		if err := context.Cause(ctx); err != nil {
+			return err
+		}
+		down, err := visit(ref, c.Depth)
+		if err != nil {
+			return err
+		}
+		if c.Depth == 0 || !down {
+			continue
+		}
+		refs, err := r.readNode(ctx, ref, c.Depth)
+		if err != nil {
+			return err
+		}
+		if err := r.walkContent(ctx, Content{Depth: c.Depth - 1, Refs: refs}, visit); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// readNode returns the refs that a node at the given depth lists.
+func (r *Repository) readNode(ctx context.Context, ref Ref, depth int) ([]Ref, error) {
+	data, err := r.cachedChunk(ctx, ref.ID)
+	if err != nil {
+		return nil, err
+	}
+	refs, err := parseNode(data, ref.Span)
+	if err == nil {
+		err = Content{Depth: depth - 1, Refs: refs}.check(ref.Span)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%w: node %s: %w", ErrCorrupt, ref.ID, err)
+	}
+	return refs, nil
+}
+
+// dataRefs returns the refs of the data chunks that hold the bytes from start to
+// end, and the offset in the content of the first of them.
+func (r *Repository) dataRefs(ctx context.Context, c Content, start, end int64) (refs []Ref, first int64, err error) {
+	var at int64
+	first = -1
+	err = r.walkContent(ctx, c, func(ref Ref, depth int) (bool, error) {
+		if at >= end {
+			return false, errStopWalk
+		}
+		if at+ref.Span <= start {
+			at += ref.Span
+			return false, nil
+		}
+		if depth > 0 {
+			return true, nil
+		}
+		if first < 0 {
+			first = at
+		}
+		refs = append(refs, ref)
+		at += ref.Span
+		return true, nil
+	})
+	if err == errStopWalk {
+		err = nil
+	}
+	return refs, first, err
+}
+
+// errStopWalk ends a walk that has seen enough. It never reaches a caller.
+var errStopWalk = errors.New("repo: walk stopped")

@@ -1,0 +1,50 @@
+// Package repo keeps snapshots in a bucket: content-addressed chunks in packs, an
+// index of them, and one manifest for each snapshot.
+//
+// Make a repository once with [Init] and open it with [Open], each on a
+// *blob.Bucket of gocloud.dev (package repo/localblob opens a local folder as one
+// whose every write is durable). To write, begin a session with
+// [Repository.NewSession], take one [Writer] for each goroutine, add chunks with
+// [Writer.Add], flush the writers, store the lists of chunks with
+// [Session.PutContent] and the files with [Session.PutTable], and end with
+// [Session.Commit] or [Session.Abort]. To read, list snapshots with
+// [Repository.Manifests], their files with [Repository.Files] and the bytes of a
+// file with [Repository.NewReader]. [Repository.Check] finds damage and says which
+// snapshots it harms.
+//
+// # What is promised
+//
+// At every instant, what the listing shows can be read whole. Everything that a
+// manifest names is durable before the manifest is written, and the manifest is
+// written in one step that fails if its ID is taken. A process that dies leaves
+// objects that nothing names, never a snapshot with a hole. FORMAT.md numbers the
+// assumptions and the operations, and describes every object to the byte.
+//
+// No read returns wrong bytes: each chunk is checked against its ID, the digest of
+// its plain bytes, every time it is read from the bucket. Where a chunk is stored
+// twice, the second place serves when the first is damaged.
+//
+// # Concurrency
+//
+// A Repository, a Session and a ContentReader are safe for concurrent use; a Writer
+// belongs to one goroutine at a time. Any number of processes may read and write one
+// repository at the same time, without a lock. The one exception is
+// [Repository.RebuildIndex]. Calls end soon after their context does. Nothing runs in
+// the background but a session's uploads, and those end with the session.
+//
+// # Errors
+//
+// Errors are told apart with errors.Is: [ErrNotRepository], [ErrRepositoryExists],
+// [ErrNotFound], [ErrExists], [ErrBadID], [ErrInvalid], [ErrClosed]. What was read is
+// damaged ([ErrCorrupt]: restore it from a copy), gone ([ErrMissing]) or newer than
+// this library ([ErrFormat]); [CorruptError], [FormatError] and [ChunkError] say which
+// object. Errors of the bucket are wrapped, so that errors.Is(err, syscall.ENOSPC) and
+// the like hold. Nothing is retried here: drivers do that.
+//
+// # Limits
+//
+// A chunk has 1 byte to [chunk.MaxSize], a path at most 4096 bytes, a manifest 16 MiB.
+// A session holds one pack of [Options].PackSize for each Writer and upload at most,
+// and about 150 bytes for each new chunk; an open repository holds its indexes, 48 bytes
+// a chunk.
+package repo

@@ -1,0 +1,107 @@
+package repo
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+
+	"github.com/holdstill/holdstill/chunk"
+)
+
+// Errors of opening and making a repository.
+var (
+	// ErrNotRepository means that the bucket holds no repository.
+	ErrNotRepository = errors.New("repo: no repository here")
+	// ErrRepositoryExists means that Init found a repository in the bucket.
+	ErrRepositoryExists = errors.New("repo: a repository exists here already")
+	// ErrFormat means that this version of the library cannot read the
+	// repository or one of its objects; see FormatError.
+	ErrFormat = errors.New("repo: unsupported format")
+	// ErrClosed means that the Repository or Session was closed or has ended.
+	ErrClosed = errors.New("repo: closed")
+)
+
+// Errors of reading and writing what a repository holds.
+var (
+	// ErrNotFound means that no snapshot has the ID asked for.
+	ErrNotFound = errors.New("repo: no such snapshot")
+	// ErrExists means that a snapshot with this ID exists already.
+	ErrExists = errors.New("repo: snapshot exists already")
+	// ErrBadID means that a string cannot be the ID of a snapshot; see CheckID.
+	ErrBadID = errors.New("repo: bad snapshot ID")
+	// ErrInvalid means that an argument cannot be stored: a chunk of the wrong
+	// size, a file table out of order, a manifest that is too large. The text says
+	// what and where.
+	ErrInvalid = errors.New("repo: invalid argument")
+	// ErrCorrupt means that stored bytes are not what was written; see
+	// CorruptError and ChunkError.
+	ErrCorrupt = errors.New("repo: corrupt")
+	// ErrMissing means that an object or a chunk that others rely on is not
+	// there.
+	ErrMissing = errors.New("repo: missing")
+)
+
+// A FormatError reports an object of a format that this version of the library
+// does not know. It matches ErrFormat.
+type FormatError struct {
+	// Object is the key of the object.
+	Object string
+	// Version is the format version found, 0 where the object has none.
+	Version int
+	// Requires names a feature that the repository needs and this version of
+	// the library lacks. Empty when the version itself is the obstacle.
+	Requires string
+}
+
+func (e *FormatError) Error() string {
+	what := "has format version " + strconv.Itoa(e.Version) + ", this library reads version " + strconv.Itoa(FormatVersion)
+	if e.Requires != "" {
+		what = "needs the feature " + strconv.Quote(e.Requires) + ", which this library lacks"
+	}
+	return "repo: " + e.Object + " " + what + "; use a newer holdstill"
+}
+
+// Is reports whether target is ErrFormat.
+func (e *FormatError) Is(target error) bool { return target == ErrFormat }
+
+// A CorruptError reports an object whose bytes are not what was written. It
+// matches ErrCorrupt.
+type CorruptError struct {
+	// Object is the key of the object.
+	Object string
+	// Reason says what does not hold.
+	Reason string
+}
+
+func (e *CorruptError) Error() string {
+	return "repo: " + e.Object + " is damaged: " + e.Reason
+}
+
+// Is reports whether target is ErrCorrupt.
+func (e *CorruptError) Is(target error) bool { return target == ErrCorrupt }
+
+func corrupt(object, format string, args ...any) error {
+	return &CorruptError{Object: object, Reason: fmt.Sprintf(format, args...)}
+}
+
+// A ChunkError reports a chunk that could not be read. It unwraps to the cause:
+// ErrMissing, ErrCorrupt, a context's error or an error of the bucket.
+type ChunkError struct {
+	ID chunk.ID
+	// Pack is the key of the pack that should hold the chunk. Empty when no
+	// index names one.
+	Pack string
+	// Offset and Length say where in the pack the stored bytes lie, in bytes.
+	Offset, Length int64
+	Err            error
+}
+
+func (e *ChunkError) Error() string {
+	if e.Pack == "" {
+		return "repo: chunk " + e.ID.String() + ": " + e.Err.Error()
+	}
+	return fmt.Sprintf("repo: chunk %s in %s at bytes %d to %d: %v", e.ID, e.Pack, e.Offset, e.Offset+e.Length, e.Err)
+}
+
+// Unwrap returns the cause.
+func (e *ChunkError) Unwrap() error { return e.Err }

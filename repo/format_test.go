@@ -1,0 +1,92 @@
+package repo
+
+import (
+	"io/fs"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/holdstill/holdstill/chunk"
+)
+
+// formatVectors computes what FORMAT.md gives as test vectors: hexadecimal, in
+// lines of 64 digits, or text.
+func formatVectors() map[string]string {
+	text := []byte("holdstill")
+	id := chunk.Identify(text)
+	pack, packID := samplePack("holdstill")
+	entries := []packEntry{{id: id, offset: packHeaderSize, stored: 9, plain: 9, codec: chunk.Raw}}
+	index, x := buildIndex([]packContent{{packInfo{packID, int64(len(pack))}, entries}}, nil)
+	node := appendRef(appendRef(nil, Ref{id, 9}), Ref{id, 9})
+	block := appendFile([]byte{1}, &File{
+		Path: "kv/CURRENT", Mode: fs.FileMode(0o640), ModTime: time.Date(2026, 3, 14, 15, 9, 26, 535897932, time.UTC), Size: 9,
+		Class: 1, PageSize: 4096, Identity: "7", Content: Content{Refs: []Ref{{id, 9}}},
+	})
+	doc := `{"id":"00112233445566778899aabbccddeeff","requires":[],"hash":"blake3-256","cut":{"min":65536,"avg":262144,"max":1048576}}`
+	return map[string]string{
+		"chunk ID of the 9 bytes \"holdstill\"": hexOf(id[:]),
+		"pack":                                  hexOf(pack),
+		"pack key":                              packKey(packID),
+		"index":                                 hexOf(index),
+		"index key":                             indexKey(x.id),
+		"node":                                  hexOf(node),
+		"block":                                 hexOf(block),
+		"holdstill.json":                        strings.TrimSuffix(string(sealedAs("1", []byte(doc))), "\n"),
+	}
+}
+
+// readVectors takes the vectors out of FORMAT.md: a name, then indented lines.
+func readVectors(t *testing.T) map[string]string {
+	t.Helper()
+	doc, err := os.ReadFile("FORMAT.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, ok := strings.Cut(string(doc), "```vectors\n")
+	block, _, ok2 := strings.Cut(rest, "```")
+	if !ok || !ok2 {
+		t.Fatal("FORMAT.md has no block of vectors")
+	}
+	out := make(map[string]string)
+	name := ""
+	for line := range strings.Lines(block) {
+		value, indented := strings.CutPrefix(strings.TrimRight(line, "\r\n"), "    ")
+		if !indented {
+			name = value
+			continue
+		}
+		out[name] += value
+	}
+	return out
+}
+
+// FORMAT.md is kept true by this test.
+func TestFormatVectors(t *testing.T) {
+	if diff := cmp.Diff(formatVectors(), readVectors(t)); diff != "" {
+		t.Errorf("FORMAT.md (+) says other than the code (-):\n%s", diff)
+	}
+}
+
+// The vectors of FORMAT.md are read by the code as what they say they are.
+func TestFormatVectorsRead(t *testing.T) {
+	pack, id := samplePack("holdstill")
+	d := newTestDriver()
+	v := formatVectors()
+	d.put(configKey, []byte(v["holdstill.json"]+"\n"))
+	d.put(v["pack key"], pack)
+	r := openTestRepo(t, d.bucket(t), Options{})
+	if r.ID() != "00112233445566778899aabbccddeeff" || v["pack key"] != packKey(id) {
+		t.Errorf("repository %s, pack %s", r.ID(), v["pack key"])
+	}
+	done, err := r.RebuildIndex(t.Context())
+	if err != nil || done.Packs != 1 || len(d.keys(v["index key"])) != 1 {
+		t.Errorf("rebuilt %+v as %q: %v", done, d.keys(indexPrefix), err)
+	}
+	got, err := r.ReadChunk(t.Context(), chunk.Identify([]byte("holdstill")), nil)
+	if err != nil || string(got) != "holdstill" {
+		t.Errorf("chunk %q: %v", got, err)
+	}
+}

@@ -1,0 +1,288 @@
+package repo
+
+import (
+	"bytes"
+	"encoding/binary"
+	"encoding/hex"
+	"slices"
+	"sort"
+
+	"github.com/zeebo/blake3"
+
+	"github.com/holdstill/holdstill/chunk"
+)
+
+// An index, all numbers little-endian:
+//
+//	head     "HOLDINDX" | version uint32 | record size uint32 = 48 |
+//	         packs uint32 | superseded uint32 | records uint64
+//	         superseded index IDs, 32 bytes each
+//	         packs: pack ID [32]byte | size uint64
+//	records  chunk ID [32]byte | pack number uint32 | offset uint32 |
+//	         stored length uint32 | plain length uint24 | codec uint8
+//
+// Records are sorted by chunk ID, then pack number; pack numbers count from 0 in
+// the table of packs. The name of the object is the BLAKE3-256 of all of it.
+
+const (
+	indexMagic      = "HOLDINDX"
+	indexHeadSize   = 32
+	indexPackSize   = 40
+	indexRecordSize = 48
+
+	// maxIndexSize bounds an index in bytes: about 22 million chunks.
+	maxIndexSize = 1 << 30
+)
+
+// indexID names an index.
+type indexID [32]byte
+
+func indexKey(id indexID) string { return indexPrefix + hex.EncodeToString(id[:]) }
+
+// packInfo is one pack as an index knows it.
+type packInfo struct {
+	id   packID
+	size int64
+}
+
+// location says where a chunk is stored.
+type location struct {
+	pack   packID
+	offset uint32
+	stored uint32
+	plain  uint32
+	codec  chunk.Codec
+}
+
+// index is one index object in memory. It is immutable.
+type index struct {
+	id         indexID
+	size       int64
+	superseded []indexID
+	packs      []packInfo
+	records    []byte
+}
+
+func (x *index) count() int { return len(x.records) / indexRecordSize }
+
+func (x *index) recordID(i int) []byte {
+	return x.records[i*indexRecordSize : i*indexRecordSize+32]
+}
+
+func (x *index) location(i int) location {
+	r := x.records[i*indexRecordSize:]
+	l := location{
+		pack:   x.packs[binary.LittleEndian.Uint32(r[32:])].id,
+		offset: binary.LittleEndian.Uint32(r[36:]),
+		stored: binary.LittleEndian.Uint32(r[40:]),
+	}
+	l.plain, l.codec = splitPlain(binary.LittleEndian.Uint32(r[44:]))
+	return l
+}
+
+// find returns the number of the first record of a chunk, or count() if there is
+// none.
+func (x *index) find(id *chunk.ID) int {
+	lo, hi := 0, x.count()
+	// IDs are hashes, so they are spread evenly: a guess from the first bytes
+	// lands close to the place, and saves most of the search's cache misses.
+	if hi > 64 {
+		guess := int(uint64(binary.BigEndian.Uint32(id[:])) * uint64(hi) >> 32)
+		if from := max(guess-32, 0); bytes.Compare(x.recordID(from), id[:]) < 0 {
+			lo = from
+		}
+		if to := min(guess+32, hi-1); bytes.Compare(x.recordID(to), id[:]) >= 0 {
+			hi = to
+		}
+	}
+	n := lo + sort.Search(hi-lo, func(i int) bool { return bytes.Compare(x.recordID(lo+i), id[:]) >= 0 })
+	if n < x.count() && bytes.Equal(x.recordID(n), id[:]) {
+		return n
+	}
+	return x.count()
+}
+
+// packContent is what one pack adds to an index.
+type packContent struct {
+	packInfo
+	entries []packEntry
+}
+
+// maxIndexChunks is how many chunks go into one index, so that it stays well below
+// maxIndexSize.
+const maxIndexChunks = 4 << 20
+
+// indexPart returns how many of the packs go into one index: at least one, if
+// there are any.
+func indexPart(packs []packContent) int {
+	n, chunks := 0, 0
+	for n < len(packs) && (n == 0 || chunks+len(packs[n].entries) <= maxIndexChunks) {
+		chunks += len(packs[n].entries)
+		n++
+	}
+	return n
+}
+
+// buildIndex renders an index of packs.
+func buildIndex(packs []packContent, superseded []indexID) ([]byte, *index) {
+	type numbered struct {
+		pack  uint32
+		entry *packEntry
+	}
+	var all []numbered
+	for n := range packs {
+		for i := range packs[n].entries {
+			all = append(all, numbered{uint32(n), &packs[n].entries[i]})
+		}
+	}
+	slices.SortFunc(all, func(a, b numbered) int {
+		if c := a.entry.id.Compare(b.entry.id); c != 0 {
+			return c
+		}
+		return int(a.pack) - int(b.pack)
+	})
+	infos := make([]packInfo, len(packs))
+	for i, p := range packs {
+		infos[i] = p.packInfo
+	}
+	b := appendIndexHead(infos, superseded, len(all))
+	for _, n := range all {
+		e := n.entry
+		b = appendIndexRecord(b, e.id[:], n.pack, e.offset, e.stored, e.plain|uint32(e.codec)<<24)
+	}
+	return b, indexOf(b, infos, superseded)
+}
+
+func appendIndexRecord(b, id []byte, pack, offset, stored, plainCodec uint32) []byte {
+	b = append(b, id...)
+	b = binary.LittleEndian.AppendUint32(b, pack)
+	b = binary.LittleEndian.AppendUint32(b, offset)
+	b = binary.LittleEndian.AppendUint32(b, stored)
+	return binary.LittleEndian.AppendUint32(b, plainCodec)
+}
+
+// appendIndexHead begins an index, with room for its records.
+func appendIndexHead(packs []packInfo, superseded []indexID, records int) []byte {
+	size := indexHeadSize + 32*len(superseded) + indexPackSize*len(packs) + indexRecordSize*records
+	b := append(make([]byte, 0, size), indexMagic...)
+	b = binary.LittleEndian.AppendUint32(b, FormatVersion)
+	b = binary.LittleEndian.AppendUint32(b, indexRecordSize)
+	b = binary.LittleEndian.AppendUint32(b, uint32(len(packs)))
+	b = binary.LittleEndian.AppendUint32(b, uint32(len(superseded)))
+	b = binary.LittleEndian.AppendUint64(b, uint64(records))
+	for _, id := range superseded {
+		b = append(b, id[:]...)
+	}
+	for _, p := range packs {
+		b = append(b, p.id[:]...)
+		b = binary.LittleEndian.AppendUint64(b, uint64(p.size))
+	}
+	return b
+}
+
+// indexOf makes the index whose rendering is b.
+func indexOf(b []byte, packs []packInfo, superseded []indexID) *index {
+	return &index{
+		id:         blake3.Sum256(b),
+		size:       int64(len(b)),
+		superseded: superseded,
+		packs:      packs,
+		records:    b[indexHeadSize+32*len(superseded)+indexPackSize*len(packs):],
+	}
+}
+
+// parseIndex checks an index against its name and itself. The index keeps data.
+func parseIndex(object string, want indexID, data []byte) (*index, error) {
+	if blake3.Sum256(data) != want {
+		return nil, corrupt(object, "its content does not match its name")
+	}
+	if len(data) < indexHeadSize || string(data[:8]) != indexMagic {
+		return nil, corrupt(object, "it does not begin as an index does")
+	}
+	if v := binary.LittleEndian.Uint32(data[8:]); v != FormatVersion {
+		return nil, &FormatError{Object: object, Version: int(v)}
+	}
+	packCount := uint64(binary.LittleEndian.Uint32(data[16:]))
+	supersededCount := uint64(binary.LittleEndian.Uint32(data[20:]))
+	recordCount := binary.LittleEndian.Uint64(data[24:])
+	tables := indexHeadSize + 32*supersededCount + indexPackSize*packCount
+	if binary.LittleEndian.Uint32(data[12:]) != indexRecordSize || recordCount > maxIndexSize ||
+		tables+indexRecordSize*recordCount != uint64(len(data)) {
+		return nil, corrupt(object, "its length and counts do not agree")
+	}
+	superseded := make([]indexID, supersededCount)
+	packs := make([]packInfo, packCount)
+	at := indexHeadSize
+	for i := range superseded {
+		at += copy(superseded[i][:], data[at:])
+	}
+	for i := range packs {
+		copy(packs[i].id[:], data[at:])
+		packs[i].size = int64(binary.LittleEndian.Uint64(data[at+32:]))
+		if packs[i].size < packHeaderSize+packTrailerSize || packs[i].size > maxPackSize {
+			return nil, corrupt(object, "pack %d has an impossible size", i)
+		}
+		at += indexPackSize
+	}
+	x := indexOf(data, packs, superseded)
+	return x, x.checkRecords(object)
+}
+
+// checkRecords makes sure that no record can lead a reader astray.
+func (x *index) checkRecords(object string) error {
+	var last []byte
+	for i := range x.count() {
+		r := x.records[i*indexRecordSize : (i+1)*indexRecordSize]
+		pack := binary.LittleEndian.Uint32(r[32:])
+		offset, stored := binary.LittleEndian.Uint32(r[36:]), binary.LittleEndian.Uint32(r[40:])
+		plain, _ := splitPlain(binary.LittleEndian.Uint32(r[44:]))
+		if int64(pack) >= int64(len(x.packs)) || !entrySizesValid(stored, plain) ||
+			offset < packHeaderSize || int64(offset)+int64(stored) > x.packs[pack].size-packTrailerSize {
+			return corrupt(object, "record %d cannot be true", i)
+		}
+		if last != nil && bytes.Compare(last[:32], r[:32]) > 0 {
+			return corrupt(object, "record %d is out of order", i)
+		}
+		last = r
+	}
+	return nil
+}
+
+// mergeIndexes renders one index with all that the given ones hold, and which
+// supersedes them.
+func mergeIndexes(in []*index) ([]byte, *index) {
+	var packs []packInfo
+	numbers := make(map[packID]uint32)
+	superseded := make([]indexID, 0, len(in))
+	var records [][indexRecordSize]byte
+	for _, x := range in {
+		superseded = append(superseded, x.id)
+		for i := range x.count() {
+			record := [indexRecordSize]byte(x.records[i*indexRecordSize:])
+			info := x.packs[binary.LittleEndian.Uint32(record[32:])]
+			number, ok := numbers[info.id]
+			if !ok {
+				number = uint32(len(packs))
+				numbers[info.id] = number
+				packs = append(packs, info)
+			}
+			binary.LittleEndian.PutUint32(record[32:], number)
+			records = append(records, record)
+		}
+	}
+	slices.SortFunc(records, compareRecords)
+	records = slices.Compact(records)
+	slices.SortFunc(superseded, func(a, b indexID) int { return bytes.Compare(a[:], b[:]) })
+	b := appendIndexHead(packs, superseded, len(records))
+	for i := range records {
+		b = append(b, records[i][:]...)
+	}
+	return b, indexOf(b, packs, superseded)
+}
+
+func compareRecords(a, b [indexRecordSize]byte) int {
+	if c := bytes.Compare(a[:32], b[:32]); c != 0 {
+		return c
+	}
+	return int(binary.LittleEndian.Uint32(a[32:])) - int(binary.LittleEndian.Uint32(b[32:]))
+}

@@ -1,0 +1,102 @@
+package repo
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+)
+
+// Many sessions in one process, among readers, so that indexes are merged while they
+// are used.
+func TestIndexesMergeBesideReaders(t *testing.T) {
+	d := newTestDriver()
+	r := newTestRepo(t, d, Options{})
+	reader := openTestRepo(t, d.bucket(t), Options{})
+	mustSnapshot(t, r, "s-first", smallFiles(0), r.Gear())
+	var writers, readers sync.WaitGroup
+	stop := make(chan struct{})
+	for range 2 {
+		readers.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				fresh := openTestRepo(t, d.bucket(t), Options{})
+				for _, r := range []*Repository{reader, fresh} {
+					for id, err := range r.IDs(t.Context()) {
+						if err != nil {
+							t.Error(err)
+							return
+						}
+						if _, err := readSnapshot(t.Context(), r, id); err != nil {
+							t.Errorf("%s: %v", id, err)
+							return
+						}
+					}
+				}
+				report, err := reader.Check(t.Context(), CheckOptions{})
+				if err != nil || !report.OK() {
+					t.Errorf("Check beside writers: %v %v", err, report)
+				}
+			}
+		})
+	}
+	const each = 2*mergeCount + 3
+	for n := range 3 {
+		mine := openTestRepo(t, d.bucket(t), Options{})
+		writers.Go(func() {
+			for i := range each {
+				files := map[string][]byte{"f": rowData(uint64(n*1000+i+1), 3000)}
+				if err := takeSnapshot(t.Context(), mine, fmt.Sprintf("s%d-%d", n, i), files, fixedCutter(t, 512)); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	writers.Wait()
+	close(stop)
+	readers.Wait()
+	report := wantSound(t, openTestRepo(t, d.bucket(t), Options{}))
+	if report.Snapshots != 3*each+1 {
+		t.Errorf("%d snapshots, want %d", report.Snapshots, 3*each+1)
+	}
+	if report.Indexes >= 3*mergeCount {
+		t.Errorf("%d indexes are left", report.Indexes)
+	}
+}
+
+// A merge makes the new index durable before it deletes the first old one, and comes
+// after the manifest: it never delays or endangers the commit.
+func TestMergeOrderAndRequests(t *testing.T) {
+	d := newTestDriver()
+	r := newTestRepo(t, d, Options{})
+	var kinds []string
+	for n := range mergeCount + 1 {
+		d.take()
+		mustSnapshot(t, r, fmt.Sprintf("s%02d", n), map[string][]byte{"f": rowData(uint64(n), 900)}, fixedCutter(t, 512))
+		kinds = nil
+		for _, o := range d.take() {
+			prefix, _, _ := strings.Cut(o.key, "/")
+			if kind := o.kind + " " + prefix; o.kind != "list" && prefix != "pack" {
+				kinds = append(kinds, kind)
+			}
+		}
+		want := []string{"create index", "create snapshot"}
+		if n == mergeCount-1 {
+			want = append(want, "create index")
+			for range mergeCount {
+				want = append(want, "delete index")
+			}
+		}
+		if !slices.Equal(kinds, want) {
+			t.Fatalf("snapshot %d: requests %q, want %q", n, kinds, want)
+		}
+	}
+	if n := len(d.keys(indexPrefix)); n != 2 {
+		t.Errorf("%d indexes are left", n)
+	}
+}

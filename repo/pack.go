@@ -1,0 +1,237 @@
+package repo
+
+import (
+	"crypto/rand"
+	"encoding/binary"
+	"encoding/hex"
+	"hash/crc32"
+
+	"github.com/zeebo/blake3"
+
+	"github.com/holdstill/holdstill/chunk"
+)
+
+// A pack, all numbers little-endian:
+//
+//	+--------+---------+---------+-----+--------+---------+
+//	| header | frame 0 | frame 1 | ... | footer | trailer |
+//	+--------+---------+---------+-----+--------+---------+
+//
+//	header   "HOLDPACK" | version uint32 | reserved uint32 = 0
+//	frame    the stored bytes of one chunk
+//	footer   count uint32 | record size uint32 = 48 | salt [16]byte | count records
+//	record   chunk ID [32]byte | offset uint32 | stored length uint32 |
+//	         plain length uint24 | codec uint8 | CRC-32C of the stored bytes uint32
+//	trailer  footer length uint32 | reserved uint32 = 0 | pack ID [32]byte | "HOLDPEND"
+//
+// The pack ID is the BLAKE3-256 of header and footer, and the name of the
+// object. Frames lie back to back in the order of the records, so every byte of a
+// pack is covered: the header and the footer by the ID, a frame by its CRC and by
+// the ID of its chunk, the trailer by what it must say.
+//
+// The salt makes the ID of every pack ever written different. Without it, two
+// writers of the same chunks would share one object, and the one that gives up
+// would delete what the other relies on.
+
+const (
+	packMagic    = "HOLDPACK"
+	packEndMagic = "HOLDPEND"
+
+	packHeaderSize  = 16
+	packTrailerSize = 48
+	packRecordSize  = 48
+	packSaltSize    = 16
+	footerHeadSize  = 8 + packSaltSize
+
+	// maxPackSize bounds a pack in bytes, so that offsets fit 32 bits and a
+	// reader knows what to refuse.
+	maxPackSize = 1 << 30
+)
+
+// castagnoli is the polynomial that CPUs have an instruction for.
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// packID names a pack.
+type packID [32]byte
+
+func (id packID) String() string { return hex.EncodeToString(id[:]) }
+
+// packKey returns the object key of a pack.
+func packKey(id packID) string {
+	s := id.String()
+	return packPrefix + s[:2] + "/" + s
+}
+
+// packEntry says where in its pack a chunk lies, and how it is stored.
+type packEntry struct {
+	id     chunk.ID
+	offset uint32
+	stored uint32
+	plain  uint32
+	codec  chunk.Codec
+	crc    uint32
+}
+
+func (e packEntry) end() int64 { return int64(e.offset) + int64(e.stored) }
+
+func appendPackEntry(b []byte, e packEntry) []byte {
+	b = append(b, e.id[:]...)
+	b = binary.LittleEndian.AppendUint32(b, e.offset)
+	b = binary.LittleEndian.AppendUint32(b, e.stored)
+	b = binary.LittleEndian.AppendUint32(b, e.plain|uint32(e.codec)<<24)
+	return binary.LittleEndian.AppendUint32(b, e.crc)
+}
+
+func parsePackEntry(b []byte) (e packEntry) {
+	copy(e.id[:], b)
+	e.offset = binary.LittleEndian.Uint32(b[32:])
+	e.stored = binary.LittleEndian.Uint32(b[36:])
+	e.plain, e.codec = splitPlain(binary.LittleEndian.Uint32(b[40:]))
+	e.crc = binary.LittleEndian.Uint32(b[44:])
+	return e
+}
+
+// splitPlain takes apart a plain length and a codec that share four bytes.
+func splitPlain(v uint32) (plain uint32, codec chunk.Codec) {
+	return v & 0xffffff, chunk.Codec(v >> 24)
+}
+
+// entrySizesValid says whether the lengths of a stored chunk can be true, before
+// anything is allocated for it.
+func entrySizesValid(stored, plain uint32) bool {
+	return plain > 0 && plain <= chunk.MaxSize && stored > 0 && stored <= plain
+}
+
+// packBuilder collects chunks into one pack in memory. It is not safe for
+// concurrent use.
+type packBuilder struct {
+	buf     []byte
+	entries []packEntry
+}
+
+func (b *packBuilder) reset() {
+	b.buf = append(b.buf[:0], packMagic...)
+	b.buf = binary.LittleEndian.AppendUint32(b.buf, FormatVersion)
+	b.buf = binary.LittleEndian.AppendUint32(b.buf, 0)
+	b.entries = b.entries[:0]
+}
+
+// reserve makes room for n more bytes behind buf and for the footer. It doubles the
+// buffer, so that a small snapshot takes little memory, but not beyond limit unless
+// it must.
+func (b *packBuilder) reserve(n, limit int) {
+	need := b.size() + n
+	if need <= cap(b.buf) {
+		return
+	}
+	grown := make([]byte, len(b.buf), max(need, min(max(2*cap(b.buf), minPackBuffer), limit)))
+	copy(grown, b.buf)
+	b.buf = grown
+}
+
+// minPackBuffer is what a pack's buffer begins with, in bytes.
+const minPackBuffer = 256 << 10
+
+// size returns how long the pack would be if it were finished now, in bytes.
+func (b *packBuilder) size() int {
+	return len(b.buf) + footerHeadSize + packRecordSize*len(b.entries) + packTrailerSize
+}
+
+// add records the frame that was just appended to buf, which began at offset
+// start.
+func (b *packBuilder) add(id chunk.ID, start int, plain int, codec chunk.Codec) packEntry {
+	e := packEntry{
+		id:     id,
+		offset: uint32(start),
+		stored: uint32(len(b.buf) - start),
+		plain:  uint32(plain),
+		codec:  codec,
+		crc:    crc32.Checksum(b.buf[start:], castagnoli),
+	}
+	b.entries = append(b.entries, e)
+	return e
+}
+
+// finish appends footer and trailer, with a salt of its own, and returns the pack's
+// ID.
+func (b *packBuilder) finish() packID {
+	var salt [packSaltSize]byte
+	_, _ = rand.Read(salt[:]) // documented never to fail
+	return b.finishSalted(salt)
+}
+
+func (b *packBuilder) finishSalted(salt [packSaltSize]byte) packID {
+	footer := len(b.buf)
+	b.buf = binary.LittleEndian.AppendUint32(b.buf, uint32(len(b.entries)))
+	b.buf = binary.LittleEndian.AppendUint32(b.buf, packRecordSize)
+	b.buf = append(b.buf, salt[:]...)
+	for _, e := range b.entries {
+		b.buf = appendPackEntry(b.buf, e)
+	}
+	length := len(b.buf) - footer
+	id := sumPack(b.buf[:packHeaderSize], b.buf[footer:])
+	b.buf = binary.LittleEndian.AppendUint32(b.buf, uint32(length))
+	b.buf = binary.LittleEndian.AppendUint32(b.buf, 0)
+	b.buf = append(b.buf, id[:]...)
+	b.buf = append(b.buf, packEndMagic...)
+	return id
+}
+
+func sumPack(header, footer []byte) (id packID) {
+	h := blake3.New()
+	_, _ = h.Write(header)
+	_, _ = h.Write(footer)
+	h.Sum(id[:0])
+	return id
+}
+
+// packTrailer is the end of a pack, taken apart.
+type packTrailer struct {
+	footerLength int64
+	id           packID
+}
+
+// parsePackTrailer checks the last 48 bytes of a pack of size bytes.
+func parsePackTrailer(object string, b []byte, size int64) (t packTrailer, err error) {
+	if string(b[40:]) != packEndMagic || binary.LittleEndian.Uint32(b[4:]) != 0 {
+		return t, corrupt(object, "it does not end as a pack does")
+	}
+	t.footerLength = int64(binary.LittleEndian.Uint32(b))
+	copy(t.id[:], b[8:40])
+	if t.footerLength < footerHeadSize+packRecordSize || t.footerLength > size-packHeaderSize-packTrailerSize {
+		return t, corrupt(object, "a footer of %d bytes cannot be in a pack of %d", t.footerLength, size)
+	}
+	return t, nil
+}
+
+// parsePackFooter checks a pack's header and footer against each other, the
+// pack's name and its size, and returns what the pack holds.
+func parsePackFooter(object string, want packID, header, footer []byte, size int64) ([]packEntry, error) {
+	if string(header[:8]) != packMagic {
+		return nil, corrupt(object, "it does not begin as a pack does")
+	}
+	if sumPack(header, footer) != want {
+		return nil, corrupt(object, "its header and footer do not match its name")
+	}
+	if v := binary.LittleEndian.Uint32(header[8:]); v != FormatVersion {
+		return nil, &FormatError{Object: object, Version: int(v)}
+	}
+	count := int64(binary.LittleEndian.Uint32(footer))
+	if binary.LittleEndian.Uint32(footer[4:]) != packRecordSize || count*packRecordSize != int64(len(footer)-footerHeadSize) {
+		return nil, corrupt(object, "its footer's length and count do not agree")
+	}
+	entries := make([]packEntry, 0, count)
+	at := int64(packHeaderSize)
+	for b := footer[footerHeadSize:]; len(b) > 0; b = b[packRecordSize:] {
+		e := parsePackEntry(b)
+		if int64(e.offset) != at || !entrySizesValid(e.stored, e.plain) {
+			return nil, corrupt(object, "record %d of its footer cannot be true", len(entries))
+		}
+		at = e.end()
+		entries = append(entries, e)
+	}
+	if at+int64(len(footer))+packTrailerSize != size {
+		return nil, corrupt(object, "its %d bytes are not what its footer describes", size)
+	}
+	return entries, nil
+}

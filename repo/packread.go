@@ -1,0 +1,162 @@
+package repo
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"runtime"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// footerGuess is how much of a pack's end is read at first, in bytes: enough for
+// the footer of most packs.
+const footerGuess = 64 << 10
+
+// readPackFooter returns what a pack says that it holds, checked against its name.
+// It costs one request where the pack is small, else two or three.
+func (r *Repository) readPackFooter(ctx context.Context, id packID, size int64) ([]packEntry, error) {
+	key := packKey(id)
+	if size < packHeaderSize+packTrailerSize {
+		return nil, corrupt(key, "its %d bytes cannot be a pack", size)
+	}
+	if size > maxPackSize {
+		return nil, corrupt(key, "its %d bytes are more than the %d allowed", size, maxPackSize)
+	}
+	tail := make([]byte, min(size, footerGuess))
+	if err := r.store.readRange(ctx, key, tail, size-int64(len(tail))); err != nil {
+		return nil, err
+	}
+	header := tail[:packHeaderSize]
+	if int64(len(tail)) < size {
+		header = make([]byte, packHeaderSize)
+		if err := r.store.readRange(ctx, key, header, 0); err != nil {
+			return nil, err
+		}
+	}
+	trailer, err := parsePackTrailer(key, tail[len(tail)-packTrailerSize:], size)
+	if err != nil {
+		return nil, err
+	}
+	if trailer.id != id {
+		return nil, corrupt(key, "it is the pack %s under another name", trailer.id)
+	}
+	footer := tail[:len(tail)-packTrailerSize]
+	if int64(len(footer)) >= trailer.footerLength {
+		footer = footer[int64(len(footer))-trailer.footerLength:]
+	} else {
+		footer = make([]byte, trailer.footerLength)
+		if err := r.store.readRange(ctx, key, footer, size-packTrailerSize-trailer.footerLength); err != nil {
+			return nil, err
+		}
+	}
+	return parsePackFooter(key, id, header, footer, size)
+}
+
+// footerResult is what reading one pack's footer gave.
+type footerResult struct {
+	packContent
+	err error
+}
+
+// readAllFooters reads the footers of all packs, in the order of their keys. A
+// pack that cannot be read has an error in its result; the error returned is one
+// of the listing or of the context.
+func (r *Repository) readAllFooters(ctx context.Context) ([]footerResult, error) {
+	var out []footerResult
+	err := r.store.list(ctx, packPrefix, func(o object) error {
+		if id, ok := parsePackKey(o.key); ok {
+			out = append(out, footerResult{packContent: packContent{packInfo: packInfo{id, o.size}}})
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(4 * runtime.GOMAXPROCS(0))
+	for i := range out {
+		p := &out[i]
+		group.Go(func() error {
+			p.entries, p.err = r.readPackFooter(ctx, p.id, p.size)
+			return context.Cause(ctx)
+		})
+	}
+	return out, group.Wait()
+}
+
+// badFrame is a chunk whose stored bytes are damaged.
+type badFrame struct {
+	entry packEntry
+	err   error
+	// readable: the damage is in bits that do not matter to the decoder, so that
+	// the right bytes still come out.
+	readable bool
+}
+
+// verifyPack reads all of a pack and checks every chunk in it. The error is one
+// of reading; damage is in the result.
+func (r *Repository) verifyPack(ctx context.Context, p packContent) ([]badFrame, error) {
+	rd, err := r.takeReader()
+	if err != nil {
+		return nil, err
+	}
+	defer r.readers.Put(rd)
+	key := packKey(p.id)
+	var bad []badFrame
+	var plain []byte
+	for entries := p.entries; len(entries) > 0; {
+		n := 1
+		for n < len(entries) && entries[n].end()-int64(entries[0].offset) <= maxRun {
+			n++
+		}
+		start := int64(entries[0].offset)
+		stored := rd.room(int(entries[n-1].end() - start))
+		readErr := r.store.readRange(ctx, key, stored, start)
+		if readErr != nil && (ctx.Err() != nil || !errors.Is(readErr, ErrCorrupt)) {
+			return bad, readErr
+		}
+		for _, e := range entries[:n] {
+			b := badFrame{entry: e, err: readErr}
+			if readErr == nil {
+				frame := stored[int64(e.offset)-start:][:e.stored]
+				l := location{pack: p.id, offset: e.offset, stored: e.stored, plain: e.plain, codec: e.codec}
+				plain, b.err = rd.decode(e.id, l, frame, plain[:0])
+				if b.err == nil && crc32.Checksum(frame, castagnoli) != e.crc {
+					b.err, b.readable = fmt.Errorf("%w: its checksum does not match, though it can still be read", ErrCorrupt), true
+				}
+			}
+			if b.err != nil {
+				bad = append(bad, b)
+			}
+		}
+		entries = entries[n:]
+	}
+	return bad, nil
+}
+
+// verifyPacks runs verifyPack over many packs at once and calls done, one call at
+// a time, after each.
+func (r *Repository) verifyPacks(ctx context.Context, packs []packContent, done func(packContent, []badFrame, error)) error {
+	var mu sync.Mutex
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(runtime.GOMAXPROCS(0))
+	for _, p := range packs {
+		group.Go(func() error {
+			if err := context.Cause(ctx); err != nil {
+				return err
+			}
+			bad, err := r.verifyPack(ctx, p)
+			if ctx.Err() != nil {
+				return context.Cause(ctx)
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			done(p, bad, err)
+			return nil
+		})
+	}
+	return group.Wait()
+}

@@ -1,0 +1,188 @@
+package repo
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/holdstill/holdstill/chunk"
+)
+
+// maxListings is how often the indexes are listed again before a chunk is called
+// missing, or a listing that does not come to rest is given up.
+const maxListings = 10
+
+// reader is what one goroutine needs to read chunks. Readers are pooled.
+type reader struct {
+	decoder *chunk.Decoder
+	ident   *chunk.Identifier
+	stored  []byte
+}
+
+func (r *Repository) takeReader() (*reader, error) {
+	if rd, ok := r.readers.Get().(*reader); ok {
+		return rd, nil
+	}
+	decoder, err := chunk.NewDecoder()
+	if err != nil {
+		return nil, err
+	}
+	ident, err := chunk.NewIdentifier(nil)
+	if err != nil {
+		return nil, err
+	}
+	return &reader{decoder: decoder, ident: ident}, nil
+}
+
+func (rd *reader) room(n int) []byte {
+	rd.stored = slices.Grow(rd.stored[:0], n)[:n]
+	return rd.stored
+}
+
+// ReadChunk appends the plain bytes of a chunk to dst. Every byte returned was
+// checked against the chunk's ID. It fails with a *ChunkError.
+func (r *Repository) ReadChunk(ctx context.Context, id chunk.ID, dst []byte) ([]byte, error) {
+	if err := r.use(); err != nil {
+		return dst, err
+	}
+	if data := r.cache.get(id); data != nil {
+		return append(dst, data...), nil
+	}
+	places, err := r.locate(ctx, id)
+	if err != nil {
+		return dst, err
+	}
+	return r.readFrom(ctx, id, places, dst)
+}
+
+// readFrom reads a chunk from the first place that holds it whole.
+func (r *Repository) readFrom(ctx context.Context, id chunk.ID, places []location, dst []byte) ([]byte, error) {
+	rd, err := r.takeReader()
+	if err != nil {
+		return dst, err
+	}
+	defer r.readers.Put(rd)
+	var first error
+	for _, l := range places {
+		stored := rd.room(int(l.stored))
+		err := r.store.readRange(ctx, packKey(l.pack), stored, int64(l.offset))
+		out := dst
+		if err == nil {
+			out, err = rd.decode(id, l, stored, dst)
+		}
+		if err == nil {
+			return out, nil
+		}
+		if first == nil {
+			first = chunkError(id, l, err)
+		}
+		if ctx.Err() != nil {
+			break
+		}
+	}
+	return dst, first
+}
+
+// chunkError wraps the reason why a chunk could not be read from a place.
+func chunkError(id chunk.ID, l location, err error) error {
+	if errors.Is(err, errKeyMissing) {
+		err = fmt.Errorf("%w: %w", ErrMissing, err)
+	}
+	return &ChunkError{ID: id, Pack: packKey(l.pack), Offset: int64(l.offset), Length: int64(l.stored), Err: err}
+}
+
+// decode appends the plain bytes of a chunk to dst, checked against its ID.
+func (rd *reader) decode(id chunk.ID, l location, stored, dst []byte) ([]byte, error) {
+	out, err := rd.decoder.Decode(dst, l.codec, stored, int(l.plain))
+	if err == nil {
+		err = rd.ident.Verify(id, out[len(dst):])
+	}
+	if errors.Is(err, chunk.ErrUnknownCodec) {
+		return dst, &FormatError{Object: packKey(l.pack), Version: FormatVersion, Requires: l.codec.String()}
+	}
+	if err != nil {
+		return dst, fmt.Errorf("%w: %w", ErrCorrupt, err)
+	}
+	return out, nil
+}
+
+// locate returns the places of a chunk. If there is none it looks at what other
+// writers have added.
+func (r *Repository) locate(ctx context.Context, id chunk.ID) ([]location, error) {
+	set, err := r.currentIndex(ctx)
+	if err != nil {
+		return nil, err
+	}
+	places := set.locate(&id)
+	// A listing takes time: while it runs, an index may be replaced by one whose
+	// name the listing has passed. Two that agree have missed nothing.
+	for attempt := 0; len(places) == 0 && attempt < maxListings; attempt++ {
+		before := set
+		if set, err = r.refreshIndex(ctx); err != nil {
+			return nil, err
+		}
+		places = set.locate(&id)
+		if attempt > 0 && set.sameAs(before) {
+			break
+		}
+	}
+	if len(places) == 0 {
+		err := fmt.Errorf("%w: it is in no index", ErrMissing)
+		if broken := set.brokenErr(); broken != nil {
+			err = fmt.Errorf("%w that can be used: %w", err, broken)
+		}
+		return nil, &ChunkError{ID: id, Err: err}
+	}
+	return places, nil
+}
+
+// cachedChunk returns the plain bytes of a chunk, which must not be written to,
+// and keeps them for the next time.
+func (r *Repository) cachedChunk(ctx context.Context, id chunk.ID) ([]byte, error) {
+	if data := r.cache.get(id); data != nil {
+		return data, nil
+	}
+	data, err := r.ReadChunk(ctx, id, nil)
+	if err == nil {
+		r.cache.put(id, data)
+	}
+	return data, err
+}
+
+// ReadEncoded appends a chunk to dst as it is stored, and returns how it is encoded and
+// its plain length, after checking that it decodes to the bytes that its ID
+// stands for. Another repository takes it with Writer.AddEncoded. It fails with a
+// *ChunkError.
+func (r *Repository) ReadEncoded(ctx context.Context, id chunk.ID, dst []byte) (stored []byte, codec chunk.Codec, size int, err error) {
+	if err := r.use(); err != nil {
+		return dst, 0, 0, err
+	}
+	places, err := r.locate(ctx, id)
+	if err != nil {
+		return dst, 0, 0, err
+	}
+	rd, err := r.takeReader()
+	if err != nil {
+		return dst, 0, 0, err
+	}
+	defer r.readers.Put(rd)
+	var first error
+	for _, l := range places {
+		out := slices.Grow(dst, int(l.stored))[:len(dst)+int(l.stored)]
+		err := r.store.readRange(ctx, packKey(l.pack), out[len(dst):], int64(l.offset))
+		if err == nil {
+			rd.stored, err = rd.decode(id, l, out[len(dst):], rd.stored[:0])
+		}
+		if err == nil {
+			return out, l.codec, int(l.plain), nil
+		}
+		if first == nil {
+			first = chunkError(id, l, err)
+		}
+		if ctx.Err() != nil {
+			break
+		}
+	}
+	return dst, 0, 0, first
+}

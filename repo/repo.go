@@ -1,0 +1,220 @@
+package repo
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+
+	"gocloud.dev/blob"
+
+	"github.com/holdstill/holdstill/chunk"
+)
+
+// Options are the settings of an open Repository. The zero value works.
+type Options struct {
+	// PackSize is how large packs grow, in bytes, from 1 MiB to 512 MiB. Every
+	// Writer of a Session and every upload under way holds one in memory. Default
+	// 16 MiB.
+	PackSize int
+	// Uploads is how many packs a Session stores at the same time, 1 to 64.
+	// Default 2.
+	Uploads int
+	// Policy says how hard chunks are compressed. Default chunk.Balanced.
+	Policy chunk.Policy
+	// Logger hears of upkeep that failed and will be tried again. Default: nothing
+	// is logged.
+	Logger *slog.Logger
+	// CacheSize bounds the decoded chunks that are kept for reading, in bytes.
+	// Default 16 MiB.
+	CacheSize int64
+}
+
+// DefaultPackSize is the size packs grow to where Options do not say.
+const DefaultPackSize = 16 << 20
+
+func (o Options) withDefaults() (Options, error) {
+	if o.PackSize == 0 {
+		o.PackSize = DefaultPackSize
+	}
+	if o.Uploads == 0 {
+		o.Uploads = 2
+	}
+	if o.CacheSize == 0 {
+		o.CacheSize = 16 << 20
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	switch {
+	case o.PackSize < 1<<20 || o.PackSize > 512<<20:
+		return o, fmt.Errorf("repo: Options.PackSize %d is not between 1 MiB and 512 MiB", o.PackSize)
+	case o.Uploads < 1 || o.Uploads > 64:
+		return o, fmt.Errorf("repo: Options.Uploads %d is not between 1 and 64", o.Uploads)
+	case o.CacheSize < 0:
+		return o, fmt.Errorf("repo: Options.CacheSize %d is negative", o.CacheSize)
+	}
+	return o, nil
+}
+
+// config is the document of holdstill.json: what all writers of a repository must
+// agree on.
+type config struct {
+	// ID is random and never changes, so that a cache or a job can tell one
+	// repository from another at the same place.
+	ID string `json:"id"`
+	// Requires lists features that a reader must know.
+	Requires []string `json:"requires"`
+	// Hash names the identity of chunks.
+	Hash string `json:"hash"`
+	// Cut holds the sizes for content-defined cutting in bytes. Writers that cut
+	// alike find each other's chunks.
+	Cut cutConfig `json:"cut"`
+}
+
+type cutConfig struct {
+	Min int `json:"min"`
+	Avg int `json:"avg"`
+	Max int `json:"max"`
+}
+
+const hashBLAKE3 = "blake3-256"
+
+// maxConfigSize bounds holdstill.json in bytes.
+const maxConfigSize = 1 << 20
+
+// Repository is an open repository. It is safe for concurrent use, and any number
+// of processes may have the same repository open.
+type Repository struct {
+	store  store
+	opts   Options
+	config config
+	gear   *chunk.Gear
+
+	// indexes is replaced as a whole; nil until it is first needed.
+	indexes atomic.Pointer[indexSet]
+	// indexToken is held by whoever replaces indexes. It is a lock that can be
+	// waited for under a context: its holder talks to the bucket.
+	indexToken chan struct{}
+
+	cache   *chunkCache
+	readers sync.Pool // of *reader
+
+	closed atomic.Bool
+}
+
+// InitOptions are what a new repository is made with. The zero value works.
+type InitOptions struct {
+	// Cut sets the sizes for content-defined cutting, in bytes. The zero value
+	// takes the defaults of package chunk. They are fixed for the life of the
+	// repository.
+	Cut chunk.GearParams
+}
+
+// Init makes a new repository in an empty bucket, or in an empty part of one (see
+// blob.PrefixedBucket). It fails with ErrRepositoryExists if there is one already,
+// also when two processes try at once: one of them wins. It does not open it.
+func Init(ctx context.Context, bucket *blob.Bucket, opts InitOptions) error {
+	gear, err := chunk.NewGear(opts.Cut, nil)
+	if err != nil {
+		return err
+	}
+	params := gear.Params()
+	c := config{
+		ID:       newRepositoryID(),
+		Requires: []string{},
+		Hash:     hashBLAKE3,
+		Cut:      cutConfig{params.Min, params.Avg, params.Max},
+	}
+	data, err := seal(c)
+	if err != nil {
+		return err
+	}
+	s := store{bucket}
+	err = s.create(ctx, configKey, data)
+	if errors.Is(err, errKeyExists) {
+		// The ID is random: where the very same bytes stand, the store repeated a
+		// request whose answer was lost.
+		if got, readErr := s.readAll(ctx, configKey, maxConfigSize); readErr == nil && bytes.Equal(got, data) {
+			return nil
+		}
+		return fmt.Errorf("%w: %w", ErrRepositoryExists, err)
+	}
+	return err
+}
+
+func newRepositoryID() string {
+	var b [16]byte
+	_, _ = rand.Read(b[:])
+	return hex.EncodeToString(b[:])
+}
+
+// Open opens the repository in a bucket. It reads one small object. The bucket
+// must stay open as long as the Repository; Close does not close it.
+//
+// Open fails with ErrNotRepository if the bucket holds none, with a *FormatError
+// if this library is too old for it, with a *CorruptError if its configuration is
+// damaged, and else with the bucket's error.
+func Open(ctx context.Context, bucket *blob.Bucket, opts Options) (*Repository, error) {
+	opts, err := opts.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	r := newRepository(store{bucket}, opts)
+	data, err := r.store.readAll(ctx, configKey, maxConfigSize)
+	if errors.Is(err, errKeyMissing) {
+		return nil, fmt.Errorf("%w: %w", ErrNotRepository, err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := unseal(configKey, data, &r.config); err != nil {
+		return nil, err
+	}
+	for _, feature := range r.config.Requires {
+		return nil, &FormatError{Object: configKey, Version: FormatVersion, Requires: feature}
+	}
+	if r.config.Hash != hashBLAKE3 {
+		return nil, &FormatError{Object: configKey, Version: FormatVersion, Requires: "hash " + r.config.Hash}
+	}
+	cut := r.config.Cut
+	r.gear, err = chunk.NewGear(chunk.GearParams{Min: cut.Min, Avg: cut.Avg, Max: cut.Max}, nil)
+	if err != nil {
+		return nil, corrupt(configKey, "its sizes for cutting cannot be used: %v", err)
+	}
+	return r, nil
+}
+
+func newRepository(s store, opts Options) *Repository {
+	return &Repository{store: s, opts: opts, indexToken: make(chan struct{}, 1), cache: newChunkCache(opts.CacheSize)}
+}
+
+// ID returns the repository's own identity: 32 lower-case hexadecimal digits,
+// random, set at Init.
+func (r *Repository) ID() string { return r.config.ID }
+
+// Gear returns the content-defined cutter that all writers of this repository
+// share.
+func (r *Repository) Gear() *chunk.Gear { return r.gear }
+
+// Close makes every later call fail with ErrClosed. It does not wait for calls
+// under way, nor for open Sessions, which must be ended by themselves.
+func (r *Repository) Close() error {
+	if r.closed.Swap(true) {
+		return ErrClosed
+	}
+	r.cache.clear()
+	return nil
+}
+
+func (r *Repository) use() error {
+	if r.closed.Load() {
+		return ErrClosed
+	}
+	return nil
+}

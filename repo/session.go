@@ -1,0 +1,275 @@
+package repo
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+
+	"github.com/holdstill/holdstill/chunk"
+)
+
+// Session adds chunks to a repository and ends with the commit of a manifest,
+// or with nothing. Take one Writer for each goroutine that adds chunks. Until
+// the commit nobody else sees anything of a Session.
+//
+// The methods of a Session are safe for concurrent use; those of a Writer are
+// not.
+type Session struct {
+	repo *Repository
+	// base is what was in the repository when the session began. Chunks that are
+	// there are not stored again.
+	base *indexSet
+
+	// ctx is what uploads run under: a pack may still be on its way when the call
+	// that filled it has returned, so that call's context cannot govern it.
+	ctx    context.Context
+	cancel context.CancelCauseFunc
+
+	// commitMu is held by Commit and Abort from beginning to end, so that one never
+	// takes away what the other relies on. It comes before all others.
+	commitMu sync.Mutex
+
+	// metaMu guards meta, the Writer for nodes and file tables. They go into packs
+	// of their own, so that a listing reads little and near together. It comes
+	// before mu.
+	metaMu sync.Mutex
+	meta   *Writer
+
+	// mu guards the fields up to the next blank line. Nothing waits while it is held.
+	mu sync.Mutex
+	// pending holds every chunk that a writer of this session took on.
+	pending map[chunk.ID]struct{}
+	// packs are those handed to the bucket, durable or not.
+	packs []packContent
+	// packed counts the chunks in packs. Whenever no Writer holds an unfinished
+	// pack it equals len(pending).
+	packed int
+	// indexed is how many of packs are, or may be, in an index that others can see:
+	// those are not this session's to delete any more.
+	indexed int
+	// written counts the bytes of the packs that are durable.
+	written int64
+	// err is the first failure; nothing can be committed after it.
+	err   error
+	ended bool
+	// running counts the uploads under way; idle is closed when it falls to zero.
+	running int
+	idle    chan struct{}
+
+	// stopped is set together with err or ended, to be read without mu.
+	stopped atomic.Bool
+	// buffers holds idle pack builders; its capacity bounds the session's memory.
+	buffers chan *packBuilder
+	// uploads holds a token for each upload under way.
+	uploads  chan struct{}
+	newPlain atomic.Int64
+}
+
+// NewSession begins a write session. End it with Commit or Abort: Abort may be
+// deferred, after Commit it does nothing. Uploads run under ctx until the session
+// ends, so ctx must live as long as the session; when it ends the session fails.
+//
+// It fails with ErrClosed or with the bucket's error. An index that is damaged is no
+// error: chunks that only it names are stored again.
+func (r *Repository) NewSession(ctx context.Context) (*Session, error) {
+	if err := r.use(); err != nil {
+		return nil, err
+	}
+	base, err := r.refreshIndex(ctx)
+	if err != nil {
+		return nil, err
+	}
+	s := &Session{
+		repo:    r,
+		base:    base,
+		pending: make(map[chunk.ID]struct{}),
+		buffers: make(chan *packBuilder, r.opts.Uploads+2),
+		uploads: make(chan struct{}, r.opts.Uploads),
+	}
+	if s.meta, err = s.NewWriter(); err != nil {
+		return nil, err
+	}
+	s.ctx, s.cancel = context.WithCancelCause(ctx)
+	return s, nil
+}
+
+// claim says whether the caller has to store the chunk: it is in no pack, and no
+// other Writer took it on.
+func (s *Session) claim(id *chunk.ID) (bool, error) {
+	if s.stopped.Load() {
+		return false, s.state()
+	}
+	if s.base.has(id) {
+		return false, nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.err != nil || s.ended {
+		return false, s.stateLocked()
+	}
+	if _, ok := s.pending[*id]; ok {
+		return false, nil
+	}
+	s.pending[*id] = struct{}{}
+	return true, nil
+}
+
+// state returns why the session can no longer be used, nil if it can.
+func (s *Session) state() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.stateLocked()
+}
+
+func (s *Session) stateLocked() error {
+	if s.err == nil && s.ended {
+		return ErrClosed
+	}
+	return s.err
+}
+
+// Has reports whether a chunk is in the repository or was taken on by this
+// session.
+func (s *Session) Has(id chunk.ID) bool {
+	if s.base.has(&id) {
+		return true
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, ok := s.pending[id]
+	return ok
+}
+
+// fail records the first error, unless the session has ended, and returns why the
+// session can no longer be used.
+func (s *Session) fail(err error) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.err == nil && err != nil && !s.ended {
+		s.err = err
+		s.stopped.Store(true)
+	}
+	return s.stateLocked()
+}
+
+// upload stores a full pack in the background. It waits when as many uploads as
+// allowed are under way.
+func (s *Session) upload(ctx context.Context, pack *packBuilder) error {
+	if err := context.Cause(ctx); err != nil {
+		return s.fail(err)
+	}
+	select {
+	case s.uploads <- struct{}{}:
+	case <-ctx.Done():
+		return s.fail(context.Cause(ctx))
+	case <-s.ctx.Done():
+		return s.fail(context.Cause(s.ctx))
+	}
+	id := pack.finish()
+	content := packContent{
+		packInfo: packInfo{id: id, size: int64(len(pack.buf))},
+		entries:  append([]packEntry(nil), pack.entries...),
+	}
+	s.mu.Lock()
+	if err := s.stateLocked(); err != nil {
+		s.mu.Unlock()
+		<-s.uploads
+		return err
+	}
+	// It is listed before it is written: an abort must delete what may be there.
+	s.packs = append(s.packs, content)
+	s.packed += len(content.entries)
+	if s.running++; s.running == 1 {
+		s.idle = make(chan struct{})
+	}
+	s.mu.Unlock()
+	go s.store(id, pack)
+	return nil
+}
+
+// store writes one pack, gives its buffer back and its upload token after that.
+func (s *Session) store(id packID, pack *packBuilder) {
+	size := int64(len(pack.buf))
+	err := s.repo.store.create(s.ctx, packKey(id), pack.buf)
+	if errors.Is(err, errKeyExists) {
+		// Only this session can have written a pack of this name: the store
+		// repeated a request whose answer was lost.
+		err = nil
+	}
+	select {
+	case s.buffers <- pack:
+	default:
+	}
+	_ = s.fail(err)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err == nil {
+		s.written += size
+	}
+	<-s.uploads
+	if s.running--; s.running == 0 {
+		close(s.idle)
+	}
+}
+
+// settle waits until no upload is under way, or until ctx ends.
+func (s *Session) settle(ctx context.Context) error {
+	for {
+		s.mu.Lock()
+		running, idle := s.running, s.idle
+		s.mu.Unlock()
+		if running == 0 {
+			return nil
+		}
+		select {
+		case <-idle:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// putMeta stores a node or a block of a file table.
+func (s *Session) putMeta(ctx context.Context, plain []byte) (chunk.ID, error) {
+	s.metaMu.Lock()
+	defer s.metaMu.Unlock()
+	if s.meta == nil {
+		return chunk.ID{}, ErrClosed
+	}
+	id, _, err := s.meta.Add(ctx, plain)
+	return id, err
+}
+
+// BytesNew returns the plain size of the chunks that this session added so far.
+func (s *Session) BytesNew() int64 { return s.newPlain.Load() }
+
+// BytesStored returns the size of the packs and indexes that this session has made
+// durable so far.
+func (s *Session) BytesStored() int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.written
+}
+
+// Sync waits until every pack that was flushed is durable. It flushes what the
+// session itself still holds, but not other Writers. It fails with the session's
+// first error or with the context's.
+func (s *Session) Sync(ctx context.Context) error {
+	if err := s.flushMeta(ctx); err != nil {
+		return err
+	}
+	if err := s.settle(ctx); err != nil {
+		return err
+	}
+	return s.state()
+}
+
+func (s *Session) flushMeta(ctx context.Context) error {
+	s.metaMu.Lock()
+	defer s.metaMu.Unlock()
+	if s.meta == nil {
+		return ErrClosed
+	}
+	return s.meta.Flush(ctx)
+}
