@@ -285,7 +285,7 @@ func TestDamagedIndexDoesNotStopWriting(t *testing.T) {
 	if err := s.Abort(t.Context()); !errors.Is(err, ErrCorrupt) || len(d.keys(packPrefix)) <= packs {
 		t.Errorf("Abort: %v, %d packs", err, len(d.keys(packPrefix)))
 	}
-	if _, err := r.RebuildIndex(t.Context()); err != nil {
+	if _, err := r.RebuildIndex(t.Context(), RebuildOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	wantSound(t, r)

@@ -265,7 +265,7 @@ func TestCrashAfterEveryWrite(t *testing.T) {
 		files["big"] = noiseData(uint64(n), 1100<<10)
 		mustSnapshot(t, r, fmt.Sprintf("new%02d", n), files, fixedCutter(t, 65536))
 	}
-	if _, err := r.RebuildIndex(t.Context()); err != nil {
+	if _, err := r.RebuildIndex(t.Context(), RebuildOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	disarm(d)

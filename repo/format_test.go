@@ -81,7 +81,7 @@ func TestFormatVectorsRead(t *testing.T) {
 	if r.ID() != "00112233445566778899aabbccddeeff" || v["pack key"] != packKey(id) {
 		t.Errorf("repository %s, pack %s", r.ID(), v["pack key"])
 	}
-	done, err := r.RebuildIndex(t.Context())
+	done, err := r.RebuildIndex(t.Context(), RebuildOptions{})
 	if err != nil || done.Packs != 1 || len(d.keys(v["index key"])) != 1 {
 		t.Errorf("rebuilt %+v as %q: %v", done, d.keys(indexPrefix), err)
 	}

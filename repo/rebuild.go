@@ -1,11 +1,21 @@
 package repo
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"slices"
 )
+
+// RebuildOptions say how RebuildIndex works. The zero value works.
+type RebuildOptions struct {
+	// ReadData reads every pack and leaves chunks that are damaged out of the index.
+	// That mends nothing by itself, but the next snapshot that holds the same data
+	// stores it again, which makes older ones whole that share it. Otherwise only
+	// the packs' footers are read.
+	ReadData bool
+}
 
 // Rebuilt tells what RebuildIndex did.
 type Rebuilt struct {
@@ -14,18 +24,19 @@ type Rebuilt struct {
 	// Replaced is how many indexes the new one replaces, damaged ones included.
 	Replaced int
 	// Damaged holds an error for each pack that could not be read and is not in
-	// the index. Each matches ErrCorrupt or ErrFormat, or is the bucket's.
+	// the index, and with ReadData a *ChunkError for each chunk left out. Each
+	// matches ErrCorrupt or ErrFormat, or is the bucket's.
 	Damaged []error
 }
 
 // RebuildIndex makes the index anew from the packs alone, and replaces every index
-// there is, readable or not. Packs that cannot be read are left out and reported;
-// they stay where they are.
+// there is, readable or not. What cannot be read is left out and reported; it stays
+// where it is.
 //
 // No other process may write to the repository meanwhile: the packs of a session
 // that is under way would be in the new index, though the session may yet be
 // aborted.
-func (r *Repository) RebuildIndex(ctx context.Context) (Rebuilt, error) {
+func (r *Repository) RebuildIndex(ctx context.Context, opts RebuildOptions) (Rebuilt, error) {
 	var out Rebuilt
 	if err := r.use(); err != nil {
 		return out, err
@@ -53,8 +64,15 @@ func (r *Repository) RebuildIndex(ctx context.Context) (Rebuilt, error) {
 			continue
 		}
 		good = append(good, f.packContent)
-		out.Packs++
-		out.Chunks += len(f.entries)
+	}
+	if opts.ReadData {
+		if good, err = r.soundChunks(ctx, good, &out); err != nil {
+			return out, err
+		}
+	}
+	out.Packs = len(good)
+	for _, p := range good {
+		out.Chunks += len(p.entries)
 	}
 	kept, err := r.writeRebuilt(ctx, good, old)
 	if err != nil {
@@ -71,6 +89,33 @@ func (r *Repository) RebuildIndex(ctx context.Context) (Rebuilt, error) {
 	}
 	_, err = r.refreshIndex(ctx)
 	return out, err
+}
+
+// soundChunks returns what of the packs can be read, and reports the rest.
+func (r *Repository) soundChunks(ctx context.Context, packs []packContent, out *Rebuilt) ([]packContent, error) {
+	var sound []packContent
+	err := r.verifyPacks(ctx, packs, func(p packContent, bad []badFrame, err error) {
+		if err != nil {
+			out.Damaged = append(out.Damaged, err)
+			return
+		}
+		left := make(map[uint32]bool)
+		for _, b := range bad {
+			if b.readable {
+				continue
+			}
+			left[b.entry.offset] = true
+			out.Damaged = append(out.Damaged, &ChunkError{
+				ID: b.entry.id, Pack: packKey(p.id), Offset: int64(b.entry.offset), Length: int64(b.entry.stored), Err: b.err,
+			})
+		}
+		p.entries = slices.DeleteFunc(slices.Clone(p.entries), func(e packEntry) bool { return left[e.offset] })
+		if len(p.entries) > 0 {
+			sound = append(sound, p)
+		}
+	})
+	slices.SortFunc(sound, func(a, b packContent) int { return bytes.Compare(a.id[:], b.id[:]) })
+	return sound, err
 }
 
 // writeRebuilt writes indexes of the packs that supersede the old ones, and

@@ -28,7 +28,7 @@ func TestRebuildIndex(t *testing.T) {
 			before := len(hurt.keys(indexPrefix))
 			r := openTestRepo(t, hurt.bucket(t), Options{})
 			for n := range 3 {
-				done, err := r.RebuildIndex(t.Context())
+				done, err := r.RebuildIndex(t.Context(), RebuildOptions{})
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -44,7 +44,7 @@ func TestRebuildIndex(t *testing.T) {
 				fresh := openTestRepo(t, hurt.bucket(t), Options{})
 				wantSound(t, fresh)
 				mustSnapshot(t, fresh, fmt.Sprint("more", n), smallFiles(uint64(n)), r.Gear())
-				if _, err := fresh.RebuildIndex(t.Context()); err != nil {
+				if _, err := fresh.RebuildIndex(t.Context(), RebuildOptions{}); err != nil {
 					t.Fatal(err)
 				}
 				wantSound(t, fresh)
@@ -59,11 +59,11 @@ func TestRebuildIndex(t *testing.T) {
 func TestRebuildIndexWithoutPacks(t *testing.T) {
 	d := newTestDriver()
 	r := newTestRepo(t, d, Options{})
-	if done, err := r.RebuildIndex(t.Context()); err != nil || done.Packs != 0 || len(d.keys(indexPrefix)) != 0 {
+	if done, err := r.RebuildIndex(t.Context(), RebuildOptions{}); err != nil || done.Packs != 0 || len(d.keys(indexPrefix)) != 0 {
 		t.Errorf("%+v %v", done, err)
 	}
 	d.put(indexPrefix+strings.Repeat("0", 64), []byte("damaged"))
-	if done, err := r.RebuildIndex(t.Context()); err != nil || done.Replaced != 1 {
+	if done, err := r.RebuildIndex(t.Context(), RebuildOptions{}); err != nil || done.Replaced != 1 {
 		t.Errorf("%+v %v", done, err)
 	}
 	wantSound(t, r)
@@ -76,7 +76,7 @@ func TestRebuildIndexBesideDamagedPack(t *testing.T) {
 	keys := d.keys(packPrefix)
 	d.put(keys[0], d.get(keys[0])[:100])
 	r := openTestRepo(t, d.bucket(t), Options{})
-	done, err := r.RebuildIndex(t.Context())
+	done, err := r.RebuildIndex(t.Context(), RebuildOptions{})
 	if err != nil || len(done.Damaged) != 1 || !errors.Is(done.Damaged[0], ErrCorrupt) || done.Packs != len(keys)-1 {
 		t.Fatalf("%+v %v", done, err)
 	}
@@ -89,6 +89,37 @@ func TestRebuildIndexBesideDamagedPack(t *testing.T) {
 	}
 	mustSnapshot(t, r, "next", smallFiles(3), r.Gear())
 	wantSnapshot(t, r, "next", smallFiles(3))
+}
+
+// With ReadData a damaged chunk is left out of the index, and the next snapshot of
+// the same data makes the damaged one whole.
+func TestRebuildIndexHealsByTheNextSnapshot(t *testing.T) {
+	d := newTestDriver()
+	r := newTestRepo(t, d, Options{})
+	mustSnapshot(t, r, "hurt", smallFiles(1), r.Gear())
+	for _, key := range d.keys(packPrefix) {
+		pack := bytes.Clone(d.get(key))
+		pack[packHeaderSize+5] ^= 0x10
+		d.put(key, pack)
+	}
+	r = openTestRepo(t, d.bucket(t), Options{})
+	done, err := r.RebuildIndex(t.Context(), RebuildOptions{ReadData: true})
+	if err != nil || len(done.Damaged) == 0 {
+		t.Fatalf("%+v %v", done, err)
+	}
+	for _, err := range done.Damaged {
+		var ce *ChunkError
+		if !errors.As(err, &ce) || !errors.Is(err, ErrCorrupt) {
+			t.Errorf("damage %v", err)
+		}
+	}
+	report, err := r.Check(t.Context(), CheckOptions{ReadData: true})
+	if err != nil || report.OK() {
+		t.Errorf("Check after the rebuild: %+v %v", report, err)
+	}
+	mustSnapshot(t, r, "next", smallFiles(1), r.Gear())
+	wantSnapshot(t, r, "next", smallFiles(1))
+	wantSnapshot(t, r, "hurt", smallFiles(1))
 }
 
 // Many indexes stand in for one that would be too large.
@@ -114,7 +145,7 @@ func TestSupersededIndexLeftBehind(t *testing.T) {
 	d, snapshots := tinyRepo(t)
 	r := openTestRepo(t, d.bucket(t), Options{})
 	old := d.copy()
-	if _, err := r.RebuildIndex(t.Context()); err != nil {
+	if _, err := r.RebuildIndex(t.Context(), RebuildOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	for n, key := range old.keys(indexPrefix) {

@@ -114,7 +114,7 @@ func TestClosedRepository(t *testing.T) {
 		"ReadEncoded":    func() error { _, _, _, err := r.ReadEncoded(ctx, m.Table.Refs[0].ID, nil); return err },
 		"ReadAt":         func() error { _, err := r.NewReader(ctx, m.Table).ReadAt(make([]byte, 1), 0); return err },
 		"Check":          func() error { _, err := r.Check(ctx, CheckOptions{}); return err },
-		"RebuildIndex":   func() error { _, err := r.RebuildIndex(ctx); return err },
+		"RebuildIndex":   func() error { _, err := r.RebuildIndex(ctx, RebuildOptions{}); return err },
 		"IDs":            func() error { return lastError(r.IDs(ctx)) },
 		"Manifests":      func() error { return lastError(r.Manifests(ctx)) },
 		"Files":          func() error { return lastError(r.Files(ctx, m)) },
@@ -296,7 +296,7 @@ func TestForeignObjects(t *testing.T) {
 	if got := strings.Join(listIDs(t, r), " "); got != "s" {
 		t.Errorf("IDs %q", got)
 	}
-	if _, err := r.RebuildIndex(t.Context()); err != nil {
+	if _, err := r.RebuildIndex(t.Context(), RebuildOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	mustSnapshot(t, r, "t", smallFiles(5), r.Gear())
