@@ -1,0 +1,185 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"text/tabwriter"
+	"time"
+
+	"github.com/holdstill/holdstill/repo"
+	"github.com/holdstill/holdstill/snapshot"
+	"github.com/holdstill/holdstill/transfer"
+)
+
+func list(ctx context.Context, c *call) error {
+	var failed error
+	w := tabwriter.NewWriter(c.out, 0, 0, 2, ' ', 0)
+	enc := json.NewEncoder(c.out)
+	if !c.json {
+		fmt.Fprintln(w, "ID\tCREATED\tCONSISTENCY\tFILES\tSIZE\tSTORED")
+	}
+	for s, err := range c.engine.List(ctx, snapshot.Filter{}) {
+		switch {
+		case err != nil:
+			// One damaged manifest must not hide the others.
+			fmt.Fprintln(c.err, "holdstill:", err)
+			failed = errors.New("not every snapshot could be listed")
+		case c.json:
+			if err := enc.Encode(s); err != nil {
+				return err
+			}
+		default:
+			fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%s\t%s\n", s.ID, s.Created.Format(time.DateTime), s.Consistency,
+				s.Stats.Files, size(s.Stats.Bytes), size(s.Stats.BytesStored))
+		}
+	}
+	return errors.Join(w.Flush(), failed)
+}
+
+func show(ctx context.Context, c *call) error {
+	s, err := c.engine.Get(ctx, c.flags.Arg(0))
+	if err != nil {
+		return err
+	}
+	enc := json.NewEncoder(c.out)
+	enc.SetIndent("", "  ")
+	return enc.Encode(s)
+}
+
+func files(ctx context.Context, c *call) error {
+	fsys, err := c.engine.OpenFS(ctx, c.flags.Arg(0))
+	if err != nil {
+		return err
+	}
+	w := tabwriter.NewWriter(c.out, 0, 0, 2, ' ', tabwriter.AlignRight)
+	err = fs.WalkDir(fsys, ".", func(path string, d fs.DirEntry, err error) error {
+		if err != nil || path == "." {
+			return err
+		}
+		info, err := d.Info()
+		if err != nil {
+			return err
+		}
+		_, err = fmt.Fprintf(w, "%s\t%d\t%s\t  %s\n", info.Mode(), info.Size(), info.ModTime().Format(time.DateTime), path)
+		return err
+	})
+	return errors.Join(err, w.Flush())
+}
+
+func check(ctx context.Context, c *call) error {
+	report, err := c.engine.Repository().Check(ctx, repo.CheckOptions{ReadData: c.data})
+	if err != nil {
+		return err
+	}
+	what := "structure"
+	if c.data {
+		what = "structure and all data"
+	}
+	fmt.Fprintf(c.out, "Checked the %s of %d snapshots: %d packs with %d chunks, %s, of which %s no snapshot needs.\n",
+		what, report.Snapshots, report.Packs, report.Chunks, size(report.PackBytes), size(report.UnusedBytes))
+	if report.OK() {
+		fmt.Fprintln(c.out, "No damage.")
+		return nil
+	}
+	for _, d := range report.Damage {
+		fmt.Fprintln(c.out, d)
+		for _, f := range d.Files {
+			fmt.Fprintln(c.out, "    ", f)
+		}
+	}
+	return fmt.Errorf("%d things are damaged", len(report.Damage))
+}
+
+func restore(ctx context.Context, c *call) error {
+	if c.to == "" {
+		return errors.New("no target is named: give -to DIRECTORY")
+	}
+	start := time.Now()
+	result, err := c.engine.Restore(ctx, c.flags.Arg(0), snapshot.RestoreOptions{To: c.to, Source: c.source, InPlace: c.inPlace})
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(c.out, "Restored %d files, %s, to %s in %v.\n", result.Files, size(result.Bytes), result.To, time.Since(start).Round(time.Millisecond))
+	if result.Previous != "" {
+		fmt.Fprintf(c.out, "What was there is kept in %s.\nTo put it back: holdstill undo %s %s\n", result.Previous, result.To, result.Previous)
+	}
+	return nil
+}
+
+func recoverTarget(ctx context.Context, c *call) error {
+	result, err := snapshot.Recover(ctx, c.flags.Arg(0))
+	if err != nil {
+		return err
+	}
+	fmt.Fprintln(c.out, "Action:", result.Action)
+	if result.Previous != "" {
+		fmt.Fprintln(c.out, "What was there before the restore is kept in", result.Previous)
+	}
+	return nil
+}
+
+func undo(ctx context.Context, c *call) error {
+	kept, err := snapshot.Undo(ctx, c.flags.Arg(0), c.flags.Arg(1))
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(c.out, "%s is back. What was restored is kept in %s.\n", c.flags.Arg(0), kept)
+	return nil
+}
+
+func copySnapshot(ctx context.Context, c *call) error {
+	if c.to == "" {
+		return errors.New("no other repository is named: give -to DIRECTORY")
+	}
+	other, err := openEngine(ctx, c.to, false)
+	if err != nil {
+		return err
+	}
+	defer other.Close()
+	result, err := transfer.Copy(ctx, other.Repository(), c.engine.Repository(), c.flags.Arg(0), transfer.Options{})
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(c.out, "Copied %s: %d chunks, %s, in %v.\n", result.Snapshot.ID, result.Chunks, size(result.BytesSent), result.Duration.Round(time.Millisecond))
+	return nil
+}
+
+func remove(ctx context.Context, c *call) error {
+	if err := c.engine.Delete(ctx, c.flags.Arg(0)); err != nil {
+		return err
+	}
+	fmt.Fprintf(c.out, "Deleted %s.\n", c.flags.Arg(0))
+	return nil
+}
+
+func rebuild(ctx context.Context, c *call) error {
+	result, err := c.engine.Repository().RebuildIndex(ctx, repo.RebuildOptions{ReadData: c.data})
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(c.out, "The new index has %d chunks in %d packs, and replaces %d others.\n", result.Chunks, result.Packs, result.Replaced)
+	for _, err := range result.Damaged {
+		fmt.Fprintln(c.out, "left out:", err)
+	}
+	if len(result.Damaged) > 0 {
+		return fmt.Errorf("%d packs or chunks could not be read", len(result.Damaged))
+	}
+	return nil
+}
+
+// size renders bytes for a person.
+func size(n int64) string {
+	const unit = 1024
+	if n < unit {
+		return fmt.Sprintf("%d B", n)
+	}
+	v, prefix := float64(n)/unit, 0
+	for v >= unit && prefix < 5 {
+		v /= unit
+		prefix++
+	}
+	return fmt.Sprintf("%.1f %ciB", v, "KMGTPE"[prefix])
+}

@@ -1,0 +1,143 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/fstest"
+
+	"github.com/holdstill/holdstill/snapshot"
+)
+
+type mapSource struct{ fstest.MapFS }
+
+func (f mapSource) Pin(context.Context) (*snapshot.View, error) {
+	return &snapshot.View{FS: f.MapFS}, nil
+}
+
+// newRepository makes a repository with one snapshot and returns its directory and
+// the snapshot's ID.
+func newRepository(t *testing.T) (dir, id string) {
+	t.Helper()
+	dir = filepath.Join(t.TempDir(), "repo")
+	e, err := snapshot.Open(t.Context(), snapshot.Config{
+		Repository: "local:" + dir,
+		Sources: map[string]snapshot.Source{"kv": mapSource{fstest.MapFS{
+			"a":     {Data: []byte("the first file"), Mode: 0o644},
+			"sub/b": {Data: bytes.Repeat([]byte("0123456789 rows and rows\n"), 10_000), Mode: 0o600},
+		}}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer e.Close()
+	s, err := e.Create(t.Context(), snapshot.CreateOptions{Label: "nightly"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return dir, s.ID
+}
+
+// tool runs the command and returns what it printed and its exit code.
+func tool(t *testing.T, args ...string) (out, errOut string, code int) {
+	t.Helper()
+	var o, e bytes.Buffer
+	code = run(t.Context(), args, &o, &e)
+	return o.String(), e.String(), code
+}
+
+func TestOperatorsNight(t *testing.T) {
+	dir, id := newRepository(t)
+	target := filepath.Join(t.TempDir(), "live")
+	other := filepath.Join(t.TempDir(), "other")
+	t.Setenv("HOLDSTILL_REPO", dir)
+	for _, step := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"list"}, id},
+		{[]string{"list", "-json"}, `"label":"nightly"`},
+		{[]string{"show", id}, `"consistency": "source"`},
+		{[]string{"files", id}, "kv/sub/b"},
+		{[]string{"check"}, "No damage."},
+		{[]string{"check", "-data"}, "all data of 1 snapshots"},
+		{[]string{"restore", "-to", target, "-source", "kv", id}, "Restored 2 files"},
+		{[]string{"restore", "-to", target, "-source", "kv", "-in-place", id}, "holdstill undo " + target},
+		{[]string{"recover", target}, "Action: none"},
+		{[]string{"copy", "-to", other, id}, "Copied " + id},
+		{[]string{"list", "-repo", other}, id},
+		{[]string{"rebuild-index"}, "The new index has"},
+		{[]string{"check", "-data"}, "No damage."},
+		{[]string{"delete", id}, "Deleted " + id},
+		{[]string{"-h"}, ""},
+		{[]string{"list", "-h"}, ""},
+	} {
+		out, errOut, code := tool(t, step.args...)
+		if code != 0 || !strings.Contains(out, step.want) {
+			t.Errorf("%v: exit %d, printed %q and %q", step.args, code, out, errOut)
+		}
+	}
+	data, err := os.ReadFile(filepath.Join(target, "a"))
+	if err != nil || string(data) != "the first file" {
+		t.Errorf("restored %q, error %v", data, err)
+	}
+	kept, err := filepath.Glob(target + ".previous-*")
+	if err != nil || len(kept) != 1 {
+		t.Fatalf("kept %v, error %v", kept, err)
+	}
+	if out, errOut, code := tool(t, "undo", target, kept[0]); code != 0 {
+		t.Errorf("undo: exit %d, %q, %q", code, out, errOut)
+	}
+}
+
+func TestWrongCalls(t *testing.T) {
+	dir, id := newRepository(t)
+	empty := t.TempDir()
+	t.Setenv("HOLDSTILL_REPO", "")
+	for _, test := range []struct {
+		args []string
+		code int
+		want string
+	}{
+		{nil, 2, "Usage"},
+		{[]string{"frobnicate"}, 2, "no command"},
+		{[]string{"list", "-nope"}, 2, "not defined"},
+		{[]string{"list"}, 1, "give -repo"},
+		{[]string{"list", "-repo", empty}, 1, "holds no repository"},
+		{[]string{"list", "-repo", filepath.Join(empty, "none")}, 1, "holds no repository"},
+		{[]string{"show", "-repo", dir}, 2, "takes 1 arguments"},
+		{[]string{"show", "-repo", dir, "2020-01-01T00.00.00Z_none"}, 1, "no such snapshot"},
+		{[]string{"show", "-repo", dir, "../x"}, 1, "bad snapshot ID"},
+		{[]string{"restore", "-repo", dir, id}, 1, "give -to"},
+		{[]string{"restore", "-repo", dir, "-to", dir, id}, 1, ""},
+		{[]string{"copy", "-repo", dir, id}, 1, "give -to"},
+	} {
+		out, errOut, code := tool(t, test.args...)
+		if code != test.code || !strings.Contains(errOut, test.want) {
+			t.Errorf("%v: exit %d, printed %q and %q", test.args, code, out, errOut)
+		}
+	}
+	if left, err := os.ReadDir(empty); err != nil || len(left) != 0 {
+		t.Errorf("a mistyped repository was made: %v, %v", left, err)
+	}
+}
+
+func TestCheckReportsDamage(t *testing.T) {
+	dir, id := newRepository(t)
+	packs, err := filepath.Glob(filepath.Join(dir, "pack", "*", "*"))
+	if err != nil || len(packs) == 0 {
+		t.Fatal(packs, err)
+	}
+	for _, pack := range packs {
+		if err := os.Remove(pack); err != nil {
+			t.Fatal(err)
+		}
+	}
+	out, _, code := tool(t, "check", "-repo", dir)
+	if code != 1 || !strings.Contains(out, "missing") || !strings.Contains(out, id) {
+		t.Errorf("exit %d, printed %s", code, out)
+	}
+}

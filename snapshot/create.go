@@ -1,0 +1,246 @@
+package snapshot
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/holdstill/holdstill/lock"
+	"github.com/holdstill/holdstill/repo"
+)
+
+// CreateOptions are the settings of one snapshot. The zero value takes a snapshot
+// of all sources, compared with the newest one there is.
+type CreateOptions struct {
+	// Label becomes the last part of the ID; see CheckLabel. Empty means a UUID.
+	Label string
+	// Description and Metadata are kept with the snapshot.
+	Description string
+	Metadata    map[string]string
+	// Parent is the ID of the snapshot to compare with: what it holds is not read
+	// again where the sources promise that it is the same. Empty means the newest
+	// snapshot that has one of the sources.
+	Parent string
+	// NoParent reads everything. Chunks that the repository has are not stored
+	// again all the same.
+	NoParent bool
+	// Freeze says how long to wait for the lock, and what to do then. It is not
+	// used where Config.Lock is nil.
+	Freeze lock.FreezeOptions
+	// Verify reads every file that the sources call unchanged, and fails if one has
+	// changed.
+	Verify bool
+	// Progress, if set, is told how far the snapshot is: at most ten times a
+	// second, one call at a time, from several goroutines. It must return soon, and
+	// must not call the Engine.
+	Progress func(Progress)
+}
+
+// idAttempts is how many IDs Create tries in one second before it gives up.
+const idAttempts = 10_000
+
+// Create takes a snapshot of all sources and returns its description. Steps:
+//
+//  1. Every source that is a Preparer prepares, while the server runs.
+//  2. The lock is frozen, every source is pinned, and the lock is open again.
+//  3. The views are read, cut into chunks, and what the repository does not have
+//     is stored, while the server runs.
+//  4. When all of it is durable the manifest is written. From this moment the
+//     snapshot is listed, and before it nothing is.
+//
+// When Create fails, or ctx ends, or the engine is closed, nothing is listed and
+// what was stored is deleted again. Errors: ErrBadLabel, ErrNoSources, ErrNotFound
+// for the parent, ErrClosed, a *lock.TimeoutError, a *SourceError around what a
+// source failed with, ErrFileKind and ErrChanged among it, a *BrokenPromiseError,
+// the context's cause, or an error of the repository. A full disk matches
+// syscall.ENOSPC.
+func (e *Engine) Create(ctx context.Context, opts CreateOptions) (_ *Snapshot, err error) {
+	if opts.Label != "" {
+		if err := CheckLabel(opts.Label); err != nil {
+			return nil, err
+		}
+	}
+	if len(e.names) == 0 {
+		return nil, ErrNoSources
+	}
+	ctx, done, err := e.begin(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	c := &creation{engine: e, opts: opts, track: newTracker(opts.Progress)}
+	if c.parent, err = e.findParent(ctx, opts); err != nil {
+		return nil, err
+	}
+	if err := c.pin(ctx); err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, c.closeViews()) }()
+	return c.store(ctx)
+}
+
+// creation is a Create under way.
+type creation struct {
+	engine *Engine
+	opts   CreateOptions
+	track  *tracker
+	parent *Snapshot // nil if none
+
+	// views are in the order of engine.names.
+	views    []*View
+	created  time.Time
+	frozen   lock.FreezeResult
+	session  *repo.Session
+	read     counter
+	verified counter
+}
+
+// findParent returns the snapshot to compare with, or nil.
+func (e *Engine) findParent(ctx context.Context, opts CreateOptions) (*Snapshot, error) {
+	if opts.NoParent {
+		return nil, nil
+	}
+	if opts.Parent != "" {
+		m, err := e.repo.Manifest(ctx, opts.Parent)
+		if err != nil {
+			return nil, fmt.Errorf("snapshot: parent: %w", err)
+		}
+		return m, nil
+	}
+	for m, err := range e.repo.ManifestsReverse(ctx) {
+		if err != nil {
+			if ctx.Err() != nil {
+				return nil, context.Cause(ctx)
+			}
+			if errors.Is(err, repo.ErrCorrupt) || errors.Is(err, repo.ErrFormat) {
+				// A parent saves work and is not needed: an older one will do.
+				e.log.Warn("skipped a snapshot that cannot be read while looking for a parent", "error", err)
+				continue
+			}
+			return nil, err
+		}
+		if slices.ContainsFunc(m.Sources, func(s repo.SourceInfo) bool { return e.config.Sources[s.Name] != nil }) {
+			return m, nil
+		}
+	}
+	return nil, nil
+}
+
+// store reads the views into the repository and commits the snapshot.
+func (c *creation) store(ctx context.Context) (*Snapshot, error) {
+	c.track.enter(PhaseSettle)
+	if err := c.settle(ctx); err != nil {
+		return nil, err
+	}
+	session, err := c.engine.repo.NewSession(ctx)
+	if err != nil {
+		return nil, err
+	}
+	c.session = session
+	c.track.stored = session.BytesStored
+	m, err := c.fill(ctx)
+	if err == nil {
+		err = c.commit(ctx, m)
+	}
+	if err != nil {
+		return nil, errors.Join(preferCause(ctx, err), session.Abort(ctx))
+	}
+	c.track.finish()
+	return m, nil
+}
+
+// preferCause returns why ctx ended, if it did and err only says that it ended.
+func preferCause(ctx context.Context, err error) error {
+	if cause := context.Cause(ctx); cause != nil && !errors.Is(err, cause) {
+		return fmt.Errorf("%w: %w", cause, err)
+	}
+	return err
+}
+
+// fill stores the files and their table, and returns the manifest without its ID.
+func (c *creation) fill(ctx context.Context) (*Snapshot, error) {
+	files, err := c.scan(ctx)
+	if err != nil {
+		return nil, err
+	}
+	c.track.enter(PhaseRead)
+	if err := c.ingest(ctx, files); err != nil {
+		return nil, err
+	}
+	m := c.describe(files)
+	table := func(yield func(repo.File) bool) {
+		for _, f := range files {
+			if !yield(f.File) {
+				return
+			}
+		}
+	}
+	m.Table, err = c.session.PutTable(ctx, table)
+	return m, err
+}
+
+// describe makes the manifest.
+func (c *creation) describe(files []*sourceFile) *Snapshot {
+	m := &Snapshot{
+		Created:         c.created,
+		Label:           c.opts.Label,
+		Description:     c.opts.Description,
+		Consistency:     repo.ConsistencySource,
+		DatabaseVersion: c.engine.config.DatabaseVersion,
+		Metadata:        c.opts.Metadata,
+	}
+	if c.parent != nil {
+		m.Parent = c.parent.ID
+	}
+	if c.engine.config.Lock != nil {
+		m.Consistency = repo.ConsistencyFrozen
+		if !c.frozen.Consistent {
+			m.Consistency = repo.ConsistencyNone
+		}
+		m.Freeze = repo.FreezeInfo{
+			Attempts: c.frozen.Attempts,
+			Waited:   c.frozen.Waited,
+			Held:     c.frozen.LongestHeld,
+			Stall:    c.frozen.LongestStall,
+			Forced:   c.frozen.Forced,
+		}
+	}
+	for i, name := range c.engine.names {
+		v := c.views[i]
+		m.Sources = append(m.Sources, repo.SourceInfo{
+			Name: name, Kind: v.Kind, Method: v.Method, Epoch: v.Epoch, Position: v.Position, Metadata: v.Metadata,
+		})
+	}
+	for _, f := range files {
+		if f.IsDir() {
+			m.Stats.Directories++
+			continue
+		}
+		m.Stats.Files++
+		m.Stats.Bytes += f.Size
+	}
+	m.Stats.BytesRead = c.read.Load()
+	m.Stats.BytesVerified = c.verified.Load()
+	return m
+}
+
+// commit makes everything durable and writes the manifest under the first ID that
+// is free.
+func (c *creation) commit(ctx context.Context, m *Snapshot) error {
+	c.track.enter(PhaseCommit)
+	if err := c.session.Sync(ctx); err != nil {
+		return err
+	}
+	m.Stats.BytesNew = c.session.BytesNew()
+	m.Stats.BytesStored = c.session.BytesStored()
+	for n := 1; ; n++ {
+		m.ID = newID(c.created, c.opts.Label, n)
+		m.Stats.Duration = time.Since(c.track.start)
+		err := c.session.Commit(ctx, m)
+		if !errors.Is(err, repo.ErrExists) || n == idAttempts {
+			return err
+		}
+	}
+}

@@ -1,0 +1,230 @@
+package snapshot
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"maps"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+
+	"gocloud.dev/blob"
+
+	"github.com/holdstill/holdstill/lock"
+	"github.com/holdstill/holdstill/repo"
+	"github.com/holdstill/holdstill/repo/localblob"
+)
+
+// Config says what an Engine takes snapshots of, and where it keeps them. One of
+// Repository and Bucket must be set; everything else may be left out.
+type Config struct {
+	// Repository is where snapshots are kept, as "section:path" in the sense of
+	// repo.ParseLocation, with the section looked up in Locations. The section
+	// "local" is there without being configured: "local:/var/lib/app/snapshots".
+	Repository string
+	// Locations configures the sections that Repository may name.
+	Locations repo.LocationConfig
+	// Bucket is a bucket of the caller's, instead of Repository. The caller closes
+	// it, after the Engine.
+	Bucket *blob.Bucket
+	// MustExist makes Open fail with repo.ErrNotRepository where there is no
+	// repository yet. Otherwise Open makes one.
+	MustExist bool
+
+	// Lock is the gate that every transaction of the server passes. With it all
+	// sources are pinned at one moment between transactions. Without it each source
+	// is pinned as its own means allow, one after the other.
+	Lock *lock.Gate
+	// Sources are what snapshots hold, by name. A name is the first part of the
+	// paths of its files in a snapshot, and must be one part of a valid path. An
+	// engine without sources can do everything but Create.
+	Sources map[string]Source
+	// DatabaseVersion is kept in every snapshot. Free text, such as "3.12.5".
+	DatabaseVersion string
+
+	// Workers is how many goroutines read, encode, or restore at once. Default:
+	// GOMAXPROCS.
+	Workers int
+	// VerifyShare is the share of the files that a Source calls unchanged, by
+	// Hint.Identity, that Create reads all the same to check that promise: 1 reads
+	// all of them, less than 0 none. Default 1/256, each file drawn at random.
+	VerifyShare float64
+	// Options are those of the repository: pack size, compression, cache.
+	Options repo.Options
+	// Logger hears of what is not worth failing for. Default: nothing is logged.
+	Logger *slog.Logger
+}
+
+// DefaultVerifyShare is the share of unchanged files that are read all the same.
+const DefaultVerifyShare = 1.0 / 256
+
+// localSection is the section of Repository that needs no configuration.
+const localSection = "local"
+
+// An Engine takes, keeps and restores snapshots. It is safe for concurrent use.
+type Engine struct {
+	config Config
+	names  []string // of the sources, sorted
+	repo   *repo.Repository
+	bucket *blob.Bucket
+	// owned is set when Close has to close bucket.
+	owned bool
+	// local is the absolute folder of a local repository, else empty.
+	local string
+	log   *slog.Logger
+
+	// life ends with Close.
+	life    context.Context
+	endLife context.CancelCauseFunc
+	// mu guards closed, and that calls are counted only before it is set.
+	mu     sync.Mutex
+	closed bool
+	calls  sync.WaitGroup
+}
+
+// Open opens the repository, making it first if there is none, and returns an
+// Engine for it. It does not touch the sources. Close the Engine after use.
+//
+// Open fails with ErrConfig, with a *repo.LocationError, with a *repo.FormatError
+// for a repository that a newer library wrote, with a *repo.CorruptError, or with
+// an error of the store.
+func Open(ctx context.Context, config Config) (*Engine, error) {
+	config, err := config.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	e := &Engine{config: config, names: slices.Sorted(maps.Keys(config.Sources)), log: config.Logger}
+	if err := e.openBucket(); err != nil {
+		return nil, err
+	}
+	if e.repo, err = openRepository(ctx, e.bucket, config); err != nil {
+		return nil, errors.Join(err, e.closeBucket())
+	}
+	e.life, e.endLife = context.WithCancelCause(context.Background())
+	return e, nil
+}
+
+func (c Config) withDefaults() (Config, error) {
+	if (c.Repository == "") == (c.Bucket == nil) {
+		return c, fmt.Errorf("%w: set either Repository or Bucket", ErrConfig)
+	}
+	for name, source := range c.Sources {
+		if !fs.ValidPath(name) || name == "." || strings.ContainsAny(name, "/\\\x00") {
+			return c, fmt.Errorf("%w: a source cannot be named %q: use one part of a path", ErrConfig, name)
+		}
+		if source == nil {
+			return c, fmt.Errorf("%w: source %q is nil", ErrConfig, name)
+		}
+	}
+	switch {
+	case c.VerifyShare == 0:
+		c.VerifyShare = DefaultVerifyShare
+	case c.VerifyShare < 0:
+		c.VerifyShare = 0
+	case c.VerifyShare > 1 || c.VerifyShare != c.VerifyShare:
+		return c, fmt.Errorf("%w: VerifyShare %v is not a share of at most 1", ErrConfig, c.VerifyShare)
+	}
+	if c.Workers < 0 || c.Workers > 1024 {
+		return c, fmt.Errorf("%w: Workers %d is not between 0 and 1024", ErrConfig, c.Workers)
+	}
+	if c.Workers == 0 {
+		c.Workers = runtime.GOMAXPROCS(0)
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	if c.Options.Logger == nil {
+		c.Options.Logger = c.Logger
+	}
+	c.Sources = maps.Clone(c.Sources)
+	return c, nil
+}
+
+func (e *Engine) openBucket() error {
+	if e.config.Bucket != nil {
+		e.bucket = e.config.Bucket
+		return nil
+	}
+	locations := maps.Clone(e.config.Locations)
+	if locations[localSection] == nil {
+		if locations == nil {
+			locations = repo.LocationConfig{}
+		}
+		locations[localSection] = map[string]string{"type": "local"}
+	}
+	location, err := repo.ParseLocation(e.config.Repository, locations)
+	if err != nil {
+		return err
+	}
+	if !location.IsLocal() {
+		return fmt.Errorf("%w: repositories of type %q cannot be opened by location yet: open the bucket with gocloud.dev/blob and set Config.Bucket", ErrConfig, location.Type())
+	}
+	e.local = location.Path()
+	e.owned = true
+	e.bucket, err = localblob.OpenBucket(e.local, &localblob.Options{CreateDir: !e.config.MustExist})
+	if errors.Is(err, fs.ErrNotExist) {
+		err = fmt.Errorf("%w: %w", repo.ErrNotRepository, err)
+	}
+	return err
+}
+
+func openRepository(ctx context.Context, bucket *blob.Bucket, config Config) (*repo.Repository, error) {
+	r, err := repo.Open(ctx, bucket, config.Options)
+	if !errors.Is(err, repo.ErrNotRepository) || config.MustExist {
+		return r, err
+	}
+	// Another process may make it at the same time, which is as good.
+	if err := repo.Init(ctx, bucket, repo.InitOptions{}); err != nil && !errors.Is(err, repo.ErrRepositoryExists) {
+		return nil, err
+	}
+	return repo.Open(ctx, bucket, config.Options)
+}
+
+// Repository returns the repository that the engine keeps its snapshots in, for
+// Check and the like. It is closed with the engine.
+func (e *Engine) Repository() *repo.Repository { return e.repo }
+
+// begin is called first in every operation. The context it returns also ends when
+// the engine is closed; done must be called at the end.
+func (e *Engine) begin(ctx context.Context) (context.Context, func(), error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.closed {
+		return nil, nil, ErrClosed
+	}
+	e.calls.Add(1)
+	ctx, cancel := context.WithCancelCause(ctx)
+	stop := context.AfterFunc(e.life, func() { cancel(ErrClosed) })
+	return ctx, func() {
+		stop()
+		cancel(nil)
+		e.calls.Done()
+	}, nil
+}
+
+// Close ends every operation under way with ErrClosed, waits for them to clean up
+// and frees what the engine holds. It does not close a Bucket that the caller
+// gave. A second call returns ErrClosed.
+func (e *Engine) Close() error {
+	e.mu.Lock()
+	if e.closed {
+		e.mu.Unlock()
+		return ErrClosed
+	}
+	e.closed = true
+	e.mu.Unlock()
+	e.endLife(ErrClosed)
+	e.calls.Wait()
+	return errors.Join(e.repo.Close(), e.closeBucket())
+}
+
+func (e *Engine) closeBucket() error {
+	if !e.owned || e.bucket == nil {
+		return nil
+	}
+	return e.bucket.Close()
+}

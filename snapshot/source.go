@@ -1,0 +1,118 @@
+package snapshot
+
+import (
+	"context"
+	"io/fs"
+)
+
+// A Source is one database, or one part of a server's state, that a snapshot
+// holds. The engine calls Pin while its lock is frozen, so that all sources of
+// one snapshot are cut at the same moment.
+//
+// A Source must be safe for concurrent use: two snapshots may pin it at once.
+type Source interface {
+	// Pin returns a View of the source as it stands at this moment. It runs
+	// inside the freeze, so every transaction of the server waits for it: its
+	// time must grow neither with the bytes nor with the number of files. Work
+	// that can wait until the lock is open again belongs in View.Settle.
+	//
+	// When Pin fails it leaves nothing behind.
+	Pin(ctx context.Context) (*View, error)
+}
+
+// A Preparer is a Source with slow work to do before the lock is closed, such
+// as draining a log, flushing a memtable or linking what is already sealed.
+//
+// Prepare is called once before each Pin, outside the freeze. An error from it
+// ends the snapshot. Pin must be right without Prepare too: what Prepare does
+// can only make Pin faster.
+type Preparer interface {
+	Source
+	Prepare(ctx context.Context) error
+}
+
+// A View is what a Source was at the moment of a Pin. It does not change while
+// it is open, whatever the server writes meanwhile.
+type View struct {
+	// FS holds the files. Only regular files and directories are taken; any
+	// other kind of file fails the snapshot with ErrFileKind. A file that
+	// implements io.ReaderAt is read in parallel, in segments; any other is read
+	// front to back by one worker. The engine reads exactly the size that the
+	// directory entry's fs.FileInfo reports; a file that ends before it fails the
+	// snapshot with ErrChanged.
+	FS fs.FS
+
+	// Hint tells what the source knows about the named file. A nil Hint means
+	// that nothing is known: every file is Opaque. The engine may call it from
+	// several goroutines at once.
+	Hint func(name string) Hint
+
+	// Settle finishes the work that Pin began, after the freeze has ended and
+	// before anything is read from FS. A nil Settle means that the View is
+	// ready. It is called at most once.
+	Settle func(ctx context.Context) error
+
+	// Close lets go of what the View holds. The engine calls it exactly once,
+	// whether or not the snapshot succeeded and whether or not Settle ran, after
+	// the last read. A nil Close is allowed.
+	Close func() error
+
+	// Kind names the engine behind the source, such as "pebble", "bbolt",
+	// "sqlite" or "dir".
+	Kind string
+
+	// Method says how the view was pinned, such as "read-transaction" or
+	// "checkpoint-under-gate", so that an operator can tell a fast pin from its
+	// fallback. It is kept in the manifest. Settle may still change it.
+	Method string
+
+	// Epoch binds Hint.Identity to one life of the source. Identities are
+	// compared with those of the parent snapshot only if both have the same,
+	// non-empty epoch; otherwise everything is read. A source whose identities
+	// cannot repeat between two of its lives may use a constant.
+	Epoch string
+
+	// Position is the source's own name for the moment of the pin: a log
+	// sequence number, a transaction ID, a raft index. It is kept in the manifest.
+	// Settle may still set it.
+	Position string
+
+	// Metadata is kept in the manifest beside Position.
+	Metadata map[string]string
+}
+
+// Class says how a file changes between two snapshots, and so how it is best
+// cut into chunks. A wrong class costs space, never correctness.
+type Class uint8
+
+const (
+	// Opaque files are cut by their content, which finds shared parts wherever
+	// they moved. It is the default.
+	Opaque Class = iota
+	// Immutable files never change once they are written, such as the sorted
+	// tables of an LSM tree. They are cut in large fixed pieces.
+	Immutable
+	// Paged files are rewritten in place, page by page, such as B-trees. They are
+	// cut on multiples of the page size.
+	Paged
+	// AppendOnly files only grow, such as logs. They are cut in fixed pieces, so
+	// that the head is shared.
+	AppendOnly
+)
+
+// A Hint is what a Source knows about one file. The zero Hint is always right.
+type Hint struct {
+	Class Class
+
+	// PageSize is the page size of a Paged file in bytes. Zero means 4096; a
+	// value that is not a power of two between 512 and 1 MiB is ignored.
+	PageSize int
+
+	// Identity, when not empty, is a promise: any file of this source and epoch
+	// with the same identity has the same content and size. A file whose
+	// identity stood in the parent snapshot too is not read at all. A random
+	// share of such files is read nevertheless, and a broken promise fails the
+	// snapshot with a *BrokenPromiseError; see Config.VerifyShare. At most 255
+	// bytes.
+	Identity string
+}
