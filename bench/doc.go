@@ -1,0 +1,14 @@
+// Package bench holds the benchmarks of holdstill. It has no API: run it with
+//
+//	go test -run '^$' -bench . ./...
+//
+// from this folder, on a machine that does nothing else. Every stage stands beside
+// the plain library that bounds it, on the same bytes, because machines differ and
+// drift: compare lines of one run, not of two. The data comes from package
+// [github.com/holdstill/holdstill/bench/rows].
+//
+//   - BenchmarkCut, BenchmarkIdentify, BenchmarkEncode, BenchmarkDecode: the work
+//     on a chunk, one core, in MB/s of plain bytes, for each kind of file
+//   - BenchmarkLock: what a transaction pays for passing the gate
+//   - BenchmarkFreezeStall: what a transaction waits when the gate is frozen
+package bench
