@@ -109,6 +109,7 @@ func (e *Engine) findParent(ctx context.Context, opts CreateOptions) (*Snapshot,
 		}
 		return m, nil
 	}
+	var newest *Snapshot
 	for m, err := range e.repo.ManifestsReverse(ctx) {
 		if err != nil {
 			if ctx.Err() != nil {
@@ -121,11 +122,18 @@ func (e *Engine) findParent(ctx context.Context, opts CreateOptions) (*Snapshot,
 			}
 			return nil, err
 		}
-		if slices.ContainsFunc(m.Sources, func(s repo.SourceInfo) bool { return e.config.Sources[s.Name] != nil }) {
-			return m, nil
+		if newest != nil && !sameSecond(newest.ID, m.ID) {
+			break
+		}
+		if !slices.ContainsFunc(m.Sources, func(s repo.SourceInfo) bool { return e.config.Sources[s.Name] != nil }) {
+			continue
+		}
+		// IDs of one second sort by their labels, not by their times.
+		if newest == nil || m.Created.After(newest.Created) {
+			newest = m
 		}
 	}
-	return nil, nil
+	return newest, nil
 }
 
 // store reads the views into the repository and commits the snapshot.

@@ -315,8 +315,13 @@ func TestListFilters(t *testing.T) {
 func TestManySnapshotsInOneSecond(t *testing.T) {
 	e := openEngine(t, snapshot.Config{Sources: map[string]snapshot.Source{"a": &memory{files: fstest.MapFS{"f": {Data: []byte("1")}}}}})
 	seen := map[string]bool{}
-	for range 20 {
-		s := create(t, e, snapshot.CreateOptions{Label: "x"})
+	last := ""
+	for i := range 20 {
+		s := create(t, e, snapshot.CreateOptions{Label: []string{"x", "", "a"}[i%3]})
+		if s.Parent != last {
+			t.Errorf("the parent of %s is %q, want %q", s.ID, s.Parent, last)
+		}
+		last = s.ID
 		if seen[s.ID] {
 			t.Fatalf("ID %s came twice", s.ID)
 		}

@@ -54,3 +54,8 @@ func newUUID() string {
 	b[8] = b[8]&0x3f | 0x80
 	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
 }
+
+// sameSecond says whether two IDs begin with the same time.
+func sameSecond(a, b string) bool {
+	return len(a) >= len(idTime) && len(b) >= len(idTime) && a[:len(idTime)] == b[:len(idTime)]
+}

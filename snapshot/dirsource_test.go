@@ -1,0 +1,636 @@
+package snapshot_test
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"io/fs"
+	"maps"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/fstest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/holdstill/holdstill/lock"
+	"github.com/holdstill/holdstill/snapshot"
+)
+
+// lsm calls files as an LSM tree has them by their class.
+func lsm(name string) snapshot.Hint {
+	switch filepath.Ext(name) {
+	case ".sst":
+		return snapshot.Hint{Class: snapshot.Immutable}
+	case ".db":
+		return snapshot.Hint{Class: snapshot.Paged, PageSize: 8192}
+	case ".log":
+		return snapshot.Hint{Class: snapshot.AppendOnly}
+	}
+	return snapshot.Hint{}
+}
+
+// dirFiles is what newDirFolder makes. The map is the caller's, the content is not.
+func dirFiles() map[string][]byte { return maps.Clone(dirContent()) }
+
+var dirContent = sync.OnceValue(func() map[string][]byte {
+	return map[string][]byte{
+		"000001.sst":         text(11, 1<<20),
+		"000002.sst":         text(12, 300_000),
+		"main.db":            text(13, 512<<10),
+		"CURRENT":            []byte("MANIFEST-000003\n"),
+		"empty":              {},
+		"wal/000009.log":     text(14, 100_001),
+		"wal.d":              []byte("sorts between wal and wal/"),
+		"deep/er/000003.sst": text(15, 70_000),
+	}
+})
+
+// newDirFolder makes a folder of a database, and next to it room for scratch.
+func newDirFolder(t testing.TB) string {
+	t.Helper()
+	dir := filepath.Join(t.TempDir(), "data")
+	for name, data := range dirFiles() {
+		putFile(t, dir, name, data)
+	}
+	if err := os.Mkdir(filepath.Join(dir, "void"), 0o750); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+func putFile(t testing.TB, dir, name string, data []byte) {
+	t.Helper()
+	path := filepath.Join(dir, filepath.FromSlash(name))
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, data, 0o640); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func newDir(t testing.TB, path string, opts snapshot.DirOptions) *snapshot.DirSource {
+	t.Helper()
+	s, err := snapshot.Dir(path, opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil && !errors.Is(err, snapshot.ErrSourceClosed) {
+			t.Error(err)
+		}
+	})
+	return s
+}
+
+func pinDir(t testing.TB, s *snapshot.DirSource) *snapshot.View {
+	t.Helper()
+	v, err := s.Pin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return v
+}
+
+func closeView(t testing.TB, v *snapshot.View) {
+	t.Helper()
+	if err := v.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// contents returns the regular files of fsys.
+func contents(t testing.TB, fsys fs.FS) map[string][]byte {
+	t.Helper()
+	out := map[string][]byte{}
+	err := fs.WalkDir(fsys, ".", func(name string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		out[name], err = fs.ReadFile(fsys, name)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+func wantContents(t testing.TB, fsys fs.FS, want map[string][]byte) {
+	t.Helper()
+	got := contents(t, fsys)
+	for name, data := range want {
+		if g, ok := got[name]; !ok {
+			t.Errorf("%s is missing", name)
+		} else if !bytes.Equal(g, data) {
+			t.Errorf("%s has other content: %d bytes, want %d", name, len(g), len(data))
+		}
+		delete(got, name)
+	}
+	for name := range got {
+		t.Errorf("%s should not be there", name)
+	}
+}
+
+// scratchOf returns what lies in a scratch folder, two levels deep.
+func scratchOf(t testing.TB, dir string) []string {
+	t.Helper()
+	a, err := filepath.Glob(filepath.Join(dir, "*"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := filepath.Glob(filepath.Join(dir, "*", "*"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return append(a, b...)
+}
+
+// pinsIn returns the folders of pins that a scratch folder holds.
+func pinsIn(t testing.TB, dir string) []string {
+	t.Helper()
+	pins, err := filepath.Glob(filepath.Join(dir, "source-*", "pin*"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pins
+}
+
+func defaultScratchOf(dir string) string {
+	return filepath.Join(filepath.Dir(dir), "."+filepath.Base(dir)+".holdstill-pins")
+}
+
+func TestDirView(t *testing.T) {
+	dir := newDirFolder(t)
+	when := time.Date(2021, 5, 6, 7, 8, 9, 123456700, time.UTC)
+	for _, name := range []string{"000002.sst", "main.db", "void"} {
+		if err := os.Chtimes(filepath.Join(dir, name), when, when); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s := newDir(t, dir, snapshot.DirOptions{Hint: lsm})
+	for _, prepare := range []bool{false, true} {
+		if prepare {
+			if err := s.Prepare(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		v := pinDir(t, s)
+		if err := v.Settle(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		wantContents(t, v.FS, dirFiles())
+		if prepare { // once is enough: it reads byte by byte
+			if err := fstest.TestFS(v.FS, "000001.sst", "main.db", "wal/000009.log", "deep/er/000003.sst", "void"); err != nil {
+				t.Error(err)
+			}
+		}
+		wantInfos(t, dir, v.FS)
+		wantReaderAt(t, v.FS)
+		if v.Kind != "dir" || !strings.HasPrefix(v.Epoch, "dir/1") {
+			t.Errorf("kind %q, epoch %q", v.Kind, v.Epoch)
+		}
+		placed := "8"
+		if prepare {
+			placed = "5"
+		}
+		if got := v.Metadata["placed_in_pin"]; got != placed {
+			t.Errorf("prepared %t: %s files placed in the pin, want %s", prepare, got, placed)
+		}
+		if v.Metadata["links"] != "3" || !strings.HasPrefix(v.Method, "links 3, reflinks ") || v.Metadata["folders"] != "5" {
+			t.Errorf("method %q, metadata %v", v.Method, v.Metadata)
+		}
+		if h := v.Hint("main.db"); h.Class != snapshot.Paged || h.PageSize != 8192 || h.Identity != "" {
+			t.Errorf("main.db: hint %+v", h)
+		}
+		if h := v.Hint("000001.sst"); h.Class != snapshot.Immutable {
+			t.Errorf("000001.sst: hint %+v", h)
+		}
+		if h := v.Hint("no such file"); h != (snapshot.Hint{}) {
+			t.Errorf("hint of nothing: %+v", h)
+		}
+		closeView(t, v)
+		if left := pinsIn(t, defaultScratchOf(dir)); len(left) != 0 {
+			t.Errorf("left behind: %v", left)
+		}
+	}
+}
+
+// wantInfos compares kinds, permissions and times with the originals.
+func wantInfos(t *testing.T, dir string, fsys fs.FS) {
+	t.Helper()
+	type facts struct {
+		Mode    fs.FileMode
+		ModTime time.Time
+	}
+	list := func(fsys fs.FS) map[string]facts {
+		out := map[string]facts{}
+		err := fs.WalkDir(fsys, ".", func(name string, d fs.DirEntry, err error) error {
+			if err != nil {
+				return err
+			}
+			info, err := d.Info()
+			if err == nil {
+				out[name] = facts{info.Mode(), info.ModTime().UTC()}
+			}
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return out
+	}
+	if diff := cmp.Diff(list(os.DirFS(dir)), list(fsys)); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func wantReaderAt(t *testing.T, fsys fs.FS) {
+	t.Helper()
+	f, err := fsys.Open("main.db")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	buf := make([]byte, 5000)
+	n, err := f.(io.ReaderAt).ReadAt(buf, 512<<10-3000)
+	if n != 3000 || err != io.EOF || !bytes.Equal(buf[:n], dirFiles()["main.db"][512<<10-3000:]) {
+		t.Errorf("ReadAt over the end: %d, %v", n, err)
+	}
+}
+
+func TestDirKeepsWhatItPinned(t *testing.T) {
+	for name, change := range map[string]func(dir string) error{
+		"sealed file replaced": func(dir string) error {
+			tmp := filepath.Join(dir, "tmp")
+			return errors.Join(os.WriteFile(tmp, text(99, 1<<20), 0o600), os.Rename(tmp, filepath.Join(dir, "000001.sst")))
+		},
+		"sealed file removed": func(dir string) error { return os.Remove(filepath.Join(dir, "000001.sst")) },
+		"all removed":         os.RemoveAll,
+		"folder moved":        func(dir string) error { return os.Rename(dir, dir+".old") },
+		"new file":            func(dir string) error { return os.WriteFile(filepath.Join(dir, "new"), text(98, 10), 0o600) },
+		"log appended": func(dir string) error {
+			f, err := os.OpenFile(filepath.Join(dir, "wal", "000009.log"), os.O_APPEND|os.O_WRONLY, 0)
+			if err != nil {
+				return err
+			}
+			_, err = f.Write(text(97, 5000))
+			return errors.Join(err, f.Close())
+		},
+		"page overwritten": func(dir string) error {
+			f, err := os.OpenFile(filepath.Join(dir, "main.db"), os.O_RDWR, 0)
+			if err != nil {
+				return err
+			}
+			_, err = f.WriteAt(text(96, 8192), 8192)
+			return errors.Join(err, f.Close())
+		},
+		"truncated": func(dir string) error { return os.Truncate(filepath.Join(dir, "main.db"), 7) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := newDirFolder(t)
+			s := newDir(t, dir, snapshot.DirOptions{Hint: lsm})
+			if err := s.Prepare(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			v := pinDir(t, s)
+			defer closeView(t, v)
+			if err := change(dir); err != nil {
+				t.Fatal(err)
+			}
+			wantContents(t, v.FS, dirFiles())
+		})
+	}
+}
+
+// Between Prepare and Pin a server goes on: the View is what stands at the Pin.
+func TestDirPinsWhatStandsAtThePin(t *testing.T) {
+	dir := newDirFolder(t)
+	sealed := true
+	s := newDir(t, dir, snapshot.DirOptions{Hint: func(name string) snapshot.Hint {
+		if name == "wal.d" && sealed {
+			return snapshot.Hint{Class: snapshot.Immutable}
+		}
+		return lsm(name)
+	}})
+	if err := s.Prepare(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	want := dirFiles()
+	// Removed, replaced, rewritten in place, made anew, and no longer sealed.
+	if err := os.Remove(filepath.Join(dir, "000001.sst")); err != nil {
+		t.Fatal(err)
+	}
+	delete(want, "000001.sst")
+	want["tmp"] = text(21, 300_000)
+	putFile(t, dir, "tmp", want["tmp"])
+	if err := os.Rename(filepath.Join(dir, "tmp"), filepath.Join(dir, "000002.sst")); err != nil {
+		t.Fatal(err)
+	}
+	want["000002.sst"] = want["tmp"]
+	delete(want, "tmp")
+	want["deep/er/000003.sst"] = text(22, 70_001)
+	putFile(t, dir, "deep/er/000003.sst", want["deep/er/000003.sst"])
+	want["000007.sst"] = text(23, 5000)
+	putFile(t, dir, "000007.sst", want["000007.sst"])
+	sealed = false
+	v := pinDir(t, s)
+	defer closeView(t, v)
+	wantContents(t, v.FS, want)
+	putFile(t, dir, "wal.d", []byte("changed in place after the pin"))
+	wantContents(t, v.FS, want)
+
+	// Settle lets go of what was prepared and is not part of the View.
+	pin := pinsIn(t, defaultScratchOf(dir))
+	if len(pin) != 1 {
+		t.Fatalf("pins %v", pin)
+	}
+	if err := v.Settle(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	held, err := os.ReadDir(pin[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(held) != len(want) {
+		t.Errorf("%d files are held, want %d", len(held), len(want))
+	}
+	wantContents(t, v.FS, want)
+}
+
+func TestDirUnchangedSealedFilesAreNotRead(t *testing.T) {
+	dir := newDirFolder(t)
+	s := newDir(t, dir, snapshot.DirOptions{Hint: lsm})
+	e := openEngine(t, snapshot.Config{
+		Lock:        lock.New(lock.Options{}),
+		Sources:     map[string]snapshot.Source{"kv": s},
+		VerifyShare: -1,
+	})
+	first := create(t, e, snapshot.CreateOptions{})
+	if first.Stats.BytesRead != first.Stats.Bytes {
+		t.Errorf("first: read %d of %d", first.Stats.BytesRead, first.Stats.Bytes)
+	}
+	putFile(t, dir, "000005.sst", text(31, 40_000))
+	second := create(t, e, snapshot.CreateOptions{Parent: first.ID})
+	var mutable int64
+	for name, data := range dirFiles() {
+		if lsm(name).Class != snapshot.Immutable {
+			mutable += int64(len(data))
+		}
+	}
+	if got, want := second.Stats.BytesRead, mutable+40_000; got != want {
+		t.Errorf("second: read %d bytes, want %d", got, want)
+	}
+	fsys, err := e.OpenFS(t.Context(), second.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	kv, err := fs.Sub(fsys, "kv")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := dirFiles()
+	want["000005.sst"] = text(31, 40_000)
+	wantContents(t, kv, want)
+	if info, err := fs.Stat(kv, "void"); err != nil || !info.IsDir() || info.Mode().Perm() != 0o750 {
+		t.Errorf("the empty folder: %v, %v", info, err)
+	}
+	if left := pinsIn(t, defaultScratchOf(dir)); len(left) != 0 {
+		t.Errorf("left behind: %v", left)
+	}
+
+	// The same size and the same times, but another file: it is read.
+	path := filepath.Join(dir, "000002.sst")
+	info, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	putFile(t, dir, "tmp", text(32, 300_000))
+	if err := errors.Join(os.Rename(filepath.Join(dir, "tmp"), path), os.Chtimes(path, info.ModTime(), info.ModTime())); err != nil {
+		t.Fatal(err)
+	}
+	third := create(t, e, snapshot.CreateOptions{Parent: second.ID})
+	if got, want := third.Stats.BytesRead, mutable+300_000; got != want {
+		t.Errorf("third: read %d bytes, want %d", got, want)
+	}
+}
+
+// A database that writes to a file it called sealed, and hides it, is found out when
+// the promise is checked, and not before.
+func TestDirBrokenPromise(t *testing.T) {
+	dir := newDirFolder(t)
+	s := newDir(t, dir, snapshot.DirOptions{Hint: lsm})
+	e := openEngine(t, snapshot.Config{Sources: map[string]snapshot.Source{"kv": s}, VerifyShare: -1})
+	first := create(t, e, snapshot.CreateOptions{})
+	path := filepath.Join(dir, "000002.sst")
+	info, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.OpenFile(path, os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = f.WriteAt([]byte("not the bytes that stood here"), 1000)
+	if err := errors.Join(err, f.Close(), os.Chtimes(path, info.ModTime(), info.ModTime())); err != nil {
+		t.Fatal(err)
+	}
+	create(t, e, snapshot.CreateOptions{})
+	_, err = e.Create(t.Context(), snapshot.CreateOptions{Verify: true, Parent: first.ID})
+	var broken *snapshot.BrokenPromiseError
+	if !errors.As(err, &broken) || broken.Path != "kv/000002.sst" || broken.Parent != first.ID {
+		t.Errorf("got %v", err)
+	}
+	if left := pinsIn(t, defaultScratchOf(dir)); len(left) != 0 {
+		t.Errorf("left behind: %v", left)
+	}
+}
+
+// What is written to a linked file after the pin, and not hidden, is found at once.
+func TestDirLinkedFileIsWrittenTo(t *testing.T) {
+	dir := newDirFolder(t)
+	s := newDir(t, dir, snapshot.DirOptions{Hint: lsm})
+	v := pinDir(t, s)
+	defer closeView(t, v)
+	before, err := v.FS.Open("000002.sst")
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.OpenFile(filepath.Join(dir, "000002.sst"), os.O_WRONLY|os.O_APPEND, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = f.WriteString("more")
+	if err := errors.Join(err, f.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if data, err := io.ReadAll(before); err != nil || len(data) != 300_000 {
+		t.Errorf("the handle reads %d bytes, %v", len(data), err)
+	}
+	if err := before.Close(); !errors.Is(err, snapshot.ErrChanged) {
+		t.Errorf("close: %v", err)
+	}
+	if _, err := v.FS.Open("000002.sst"); !errors.Is(err, snapshot.ErrChanged) || !strings.Contains(err.Error(), "000002.sst") {
+		t.Errorf("open: %v", err)
+	}
+}
+
+func TestDirRefusesOtherKinds(t *testing.T) {
+	dir := newDirFolder(t)
+	if err := os.Symlink("000001.sst", filepath.Join(dir, "wal", "link")); err != nil {
+		t.Fatal(err)
+	}
+	// The path of a socket may have about a hundred bytes only.
+	t.Chdir(dir)
+	l, err := net.Listen("unix", "sock")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	var skip []string
+	s := newDir(t, dir, snapshot.DirOptions{Hint: lsm, Skip: func(name string) bool { return slices.Contains(skip, name) }})
+	for _, name := range []string{"sock", "wal/link"} {
+		for op, call := range map[string]func() error{
+			"Pin":     func() error { _, err := s.Pin(t.Context()); return err },
+			"Prepare": func() error { return s.Prepare(t.Context()) },
+		} {
+			err := call()
+			var path *fs.PathError
+			if !errors.Is(err, snapshot.ErrFileKind) || !errors.As(err, &path) || path.Path != name || !strings.Contains(err.Error(), "DirOptions.Skip") {
+				t.Errorf("%s: %s: %v", op, name, err)
+			}
+			if left := pinsIn(t, defaultScratchOf(dir)); len(left) != 0 {
+				t.Errorf("%s: %s: left behind: %v", op, name, left)
+			}
+		}
+		skip = append(skip, name)
+	}
+	v := pinDir(t, s)
+	defer closeView(t, v)
+	wantContents(t, v.FS, dirFiles())
+}
+
+func TestDirSkip(t *testing.T) {
+	dir := newDirFolder(t)
+	s := newDir(t, dir, snapshot.DirOptions{Hint: lsm, Skip: func(name string) bool { return name == "deep" || name == "CURRENT" }})
+	v := pinDir(t, s)
+	defer closeView(t, v)
+	want := dirFiles()
+	delete(want, "CURRENT")
+	delete(want, "deep/er/000003.sst")
+	wantContents(t, v.FS, want)
+	if _, err := fs.Stat(v.FS, "deep"); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the folder: %v", err)
+	}
+}
+
+func TestDirNames(t *testing.T) {
+	dir := newDirFolder(t)
+	want := dirFiles()
+	for i, name := range []string{" ", "a\nb", "käse", "-rf", "..data", "x.lock", strings.Repeat("n", 255)} {
+		want[name] = text(uint64(50+i), 100+i)
+		putFile(t, dir, name, want[name])
+	}
+	s := newDir(t, dir, snapshot.DirOptions{Hint: lsm})
+	v := pinDir(t, s)
+	defer closeView(t, v)
+	wantContents(t, v.FS, want)
+	for _, name := range []string{"", "/", "../data", "a//b", "void/", "nothing"} {
+		if f, err := v.FS.Open(name); err == nil {
+			f.Close()
+			t.Errorf("%q can be opened", name)
+		}
+	}
+	for _, name := range []string{"CURRENT", "nothing"} {
+		if _, err := fs.ReadDir(v.FS, name); err == nil {
+			t.Errorf("%q can be listed", name)
+		}
+	}
+	if _, err := fs.ReadFile(v.FS, "void"); err == nil {
+		t.Error("a folder can be read")
+	}
+}
+
+func TestDirBadSettings(t *testing.T) {
+	dir := newDirFolder(t)
+	for name, c := range map[string]struct {
+		path, scratch string
+		is            error
+	}{
+		"no path":                 {"", "", nil},
+		"missing":                 {filepath.Join(dir, "nothing"), "", fs.ErrNotExist},
+		"a file":                  {filepath.Join(dir, "CURRENT"), "", nil},
+		"scratch is a file":       {dir, filepath.Join(dir, "CURRENT"), nil},
+		"scratch is the source":   {dir, dir, nil},
+		"scratch is below a file": {dir, filepath.Join(dir, "CURRENT", "x"), nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, err := snapshot.Dir(c.path, snapshot.DirOptions{Scratch: c.scratch})
+			if s != nil || !errors.Is(err, snapshot.ErrConfig) || c.is != nil && !errors.Is(err, c.is) {
+				t.Errorf("got %v, %v", s, err)
+			}
+		})
+	}
+	wantContents(t, os.DirFS(dir), dirFiles())
+}
+
+func TestDirScratchWithin(t *testing.T) {
+	dir := newDirFolder(t)
+	scratch := filepath.Join(dir, "var", "pins")
+	s := newDir(t, dir, snapshot.DirOptions{Hint: lsm, Scratch: scratch})
+	if err := s.Prepare(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	v := pinDir(t, s)
+	defer closeView(t, v)
+	wantContents(t, v.FS, dirFiles())
+	if _, err := fs.Stat(v.FS, "var"); err != nil {
+		t.Error(err)
+	}
+	if _, err := fs.Stat(v.FS, "var/pins"); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the scratch folder is in the view: %v", err)
+	}
+}
+
+// A scratch folder elsewhere costs copies, never the snapshot.
+func TestDirScratchOnAnotherFileSystem(t *testing.T) {
+	dir := newDirFolder(t)
+	scratch, err := os.MkdirTemp("/dev/shm", "holdstill")
+	if err != nil {
+		scratch = t.TempDir()
+	}
+	defer os.RemoveAll(scratch)
+	s := newDir(t, dir, snapshot.DirOptions{Hint: lsm, Scratch: scratch})
+	if err := s.Prepare(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	v := pinDir(t, s)
+	wantContents(t, v.FS, dirFiles())
+	if v.Metadata["placed_in_pin"] != "5" {
+		t.Errorf("%s files placed in the pin, want the 5 that are not sealed", v.Metadata["placed_in_pin"])
+	}
+	switch v.Metadata["link_error"] {
+	case "":
+		if v.Metadata["links"] != "3" {
+			t.Errorf("links were possible: %v", v.Metadata)
+		}
+	default:
+		if v.Metadata["links"] != "0" || v.Metadata["copies"] == "0" && v.Metadata["reflinks"] == "0" {
+			t.Errorf("links were not possible: %v", v.Metadata)
+		}
+	}
+	t.Logf("%s %v", v.Method, v.Metadata)
+	closeView(t, v)
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+	if left := scratchOf(t, scratch); len(left) != 0 {
+		t.Errorf("left behind: %v", left)
+	}
+}
