@@ -116,21 +116,25 @@ func (b *packBuilder) reset() {
 	b.entries = b.entries[:0]
 }
 
-// reserve makes room for n more bytes behind buf and for the footer. It doubles the
-// buffer, so that a small snapshot takes little memory, but not beyond limit unless
-// it must.
+// reserve makes room for n more bytes behind buf and for the footer, not beyond
+// limit unless it must. It grows the buffer in few and large steps: a small snapshot
+// takes little memory, and a large one leaves little behind for the collector.
 func (b *packBuilder) reserve(n, limit int) {
 	need := b.size() + n
 	if need <= cap(b.buf) {
 		return
 	}
-	grown := make([]byte, len(b.buf), max(need, min(max(2*cap(b.buf), minPackBuffer), limit)))
+	grown := make([]byte, len(b.buf), max(need, min(max(packGrowth*cap(b.buf), minPackBuffer), limit)))
 	copy(grown, b.buf)
 	b.buf = grown
 }
 
-// minPackBuffer is what a pack's buffer begins with, in bytes.
-const minPackBuffer = 256 << 10
+// minPackBuffer is what a pack's buffer begins with, in bytes, and packGrowth by how
+// much each step multiplies it.
+const (
+	minPackBuffer = 256 << 10
+	packGrowth    = 8
+)
 
 // size returns how long the pack would be if it were finished now, in bytes.
 func (b *packBuilder) size() int {
