@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	slashpath "path"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -142,6 +143,31 @@ func Dir(path string, opts DirOptions) (*DirSource, error) {
 		return nil, err
 	}
 	return &DirSource{path: path, opts: opts, scratch: scratch, turn: make(chan struct{}, 1)}, nil
+}
+
+// shows says whether a folder is part of what the source's views show.
+func (s *DirSource) shows(folder string) bool {
+	if !lies(folder, s.path) {
+		return false
+	}
+	root, err := filepath.EvalSymlinks(s.path)
+	if err == nil {
+		folder, err = filepath.EvalSymlinks(folder)
+	}
+	if err != nil {
+		return true
+	}
+	rel, err := filepath.Rel(root, folder)
+	if err != nil || rel == "." || s.opts.Skip == nil {
+		return true
+	}
+	// A folder that is skipped is skipped with all that lies in it.
+	for rel = filepath.ToSlash(rel); rel != "."; rel = slashpath.Dir(rel) {
+		if s.opts.Skip(rel) {
+			return false
+		}
+	}
+	return true
 }
 
 // Prepare calls Flush and then links the Immutable files that exist, or copies

@@ -634,3 +634,38 @@ func TestDirScratchOnAnotherFileSystem(t *testing.T) {
 		t.Errorf("left behind: %v", left)
 	}
 }
+
+// A repository inside the source would be taken into every snapshot.
+func TestDirRefusesToHoldItsRepository(t *testing.T) {
+	data := t.TempDir()
+	repository := filepath.Join(data, "var", "snapshots")
+	if err := os.MkdirAll(repository, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for name, test := range map[string]struct {
+		skip func(string) bool
+		want error
+	}{
+		"no skip":            {nil, snapshot.ErrConfig},
+		"skips another":      {func(name string) bool { return name == "snapshots" }, snapshot.ErrConfig},
+		"skips it":           {func(name string) bool { return name == "var/snapshots" }, nil},
+		"skips what it's in": {func(name string) bool { return name == "var" }, nil},
+	} {
+		src, err := snapshot.Dir(data, snapshot.DirOptions{Skip: test.skip})
+		if err != nil {
+			t.Fatal(err)
+		}
+		e, err := snapshot.Open(t.Context(), snapshot.Config{Repository: "local:" + repository, Sources: map[string]snapshot.Source{"d": src}})
+		if !errors.Is(err, test.want) {
+			t.Errorf("%s: %v", name, err)
+		}
+		if err == nil {
+			if err := e.Close(); err != nil {
+				t.Error(err)
+			}
+		}
+		if err := src.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}

@@ -101,6 +101,9 @@ func Open(ctx context.Context, config Config) (*Engine, error) {
 	if err := e.openBucket(); err != nil {
 		return nil, err
 	}
+	if err := e.checkSources(); err != nil {
+		return nil, errors.Join(err, e.closeBucket())
+	}
 	if e.repo, err = openRepository(ctx, e.bucket, config); err != nil {
 		return nil, errors.Join(err, e.closeBucket())
 	}
@@ -170,6 +173,16 @@ func (e *Engine) openBucket() error {
 		err = fmt.Errorf("%w: %w", repo.ErrNotRepository, err)
 	}
 	return err
+}
+
+// checkSources refuses a source that would take the repository into itself.
+func (e *Engine) checkSources() error {
+	for _, name := range e.names {
+		if d, ok := e.config.Sources[name].(*DirSource); ok && e.local != "" && d.shows(e.local) {
+			return fmt.Errorf("%w: the repository %s lies in the folder of source %q, and every snapshot would hold all others: move it, or leave it out with DirOptions.Skip", ErrConfig, e.local, name)
+		}
+	}
+	return nil
 }
 
 func openRepository(ctx context.Context, bucket *blob.Bucket, config Config) (*repo.Repository, error) {
