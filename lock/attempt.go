@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -41,29 +42,43 @@ func (f *freeze) attempt(end, forceAt time.Time) (ran bool, err error) {
 		return false, err
 	}
 	f.res.Attempts++
+	f.slow = ""
 	empty, err := f.drain(p, end, forceAt)
 	if empty && f.ctx.Err() != nil {
 		empty, err = false, contextError(f.ctx, "freeze")
 	}
 	if !empty {
+		f.g.sessions.mark(f.busy, p.shutAt)
 		f.inside = f.g.inside()
-		f.oldest = TxInfo{}
-		if r := f.g.oldest(); r != nil {
-			f.oldest = r.info()
+		f.oldest, _ = f.g.oldest()
+		if !f.oldest.Began.IsZero() {
 			f.res.Blocker = f.oldest
 		}
 		f.g.thaw(p)
 		f.absorb(p)
 		return false, err
 	}
-	return true, f.pinShut(pinCtx, p)
+	f.inside, f.oldest = 0, TxInfo{}
+	held := new(memberHold)
+	defer held.rethrow()
+	if all, err := f.freezeMembers(pinCtx, p, end, held); !all {
+		f.absorb(p)
+		return false, err
+	}
+	return true, f.pinShut(pinCtx, p, held)
 }
+
+// fencedPoll is how often a freeze looks again by itself at a gate that works
+// without barrier. There the last to leave may have loaded the old state of the
+// gate before its own store was visible, and not wake the freeze.
+const fencedPoll = 200 * time.Microsecond
 
 // drain waits until nothing is inside and reports whether that came to pass.
 func (f *freeze) drain(p *period, end, forceAt time.Time) (bool, error) {
 	var timer *time.Timer
 	forced := forceAt.IsZero()
-	for !f.g.freezeIfEmpty() {
+	f.busy = f.g.sessions.busy(f.busy[:0])
+	for !f.g.freezeIfEmpty(&f.busy) {
 		now := time.Now()
 		if !forced && !now.Before(forceAt) {
 			forced = true
@@ -76,6 +91,9 @@ func (f *freeze) drain(p *period, end, forceAt time.Time) (bool, error) {
 		next := end
 		if !forced {
 			next = earlier(end, forceAt)
+		}
+		if f.g.fenced {
+			next = earlier(next, now.Add(fencedPoll))
 		}
 		if timer == nil {
 			timer = time.NewTimer(next.Sub(now))
@@ -96,19 +114,26 @@ func (f *freeze) drain(p *period, end, forceAt time.Time) (bool, error) {
 }
 
 // pinShut runs the pin behind the gate and opens it afterwards, or as soon as
-// the context ends.
-func (f *freeze) pinShut(ctx context.Context, p *period) error {
+// the context ends. Participants are thawed after the gate was opened: they
+// cannot keep it shut, and what the epochs prove holds for them too.
+func (f *freeze) pinShut(ctx context.Context, p *period, held *memberHold) error {
 	g := f.g
 	opened := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
+		defer close(opened)
 		g.thaw(p)
-		close(opened)
+		held.thaw()
 	})
 	f.res.ClosedEpoch = p.epoch
+	thawedByClose := false
 	open := sync.OnceFunc(func() {
 		f.res.ThawEpoch = g.thaw(p)
-		if !stop() {
+		if stop() {
+			held.thaw()
+		} else {
 			<-opened
+			// The gate stays shut, but the participants may have been thawed.
+			thawedByClose = held.any() && errors.Is(context.Cause(ctx), ErrClosed)
 		}
 		f.absorb(p)
 		f.res.Held = p.held
@@ -119,7 +144,10 @@ func (f *freeze) pinShut(ctx context.Context, p *period) error {
 	defer open() // the pin may panic
 	err := f.callPin(ctx)
 	open()
-	if f.res.ThawEpoch == p.epoch {
+	switch {
+	case thawedByClose:
+		return errors.Join(err, ErrClosed)
+	case f.res.ThawEpoch == p.epoch:
 		return err
 	}
 	// The context ended and the gate was opened under the pin.
@@ -196,21 +224,34 @@ func (f *freeze) absorb(p *period) {
 // for Close to call.
 func (g *Gate) shut(cancel context.CancelCauseFunc) (*period, error) {
 	g.mu.Lock()
-	defer g.mu.Unlock()
 	if g.state.Load() == stateShut {
+		g.mu.Unlock()
 		return nil, ErrClosed
 	}
 	g.state.Store(stateClosed)
 	g.epoch++
-	g.current = &period{epoch: g.epoch, shutAt: time.Now()}
+	p := &period{epoch: g.epoch, shutAt: time.Now()}
+	g.current = p
 	g.cancelPin = cancel
 	g.stats.Attempts++
-	return g.current, nil
+	g.mu.Unlock()
+	if g.asym {
+		barrier()
+	}
+	return p, nil
+}
+
+// empty reports whether nothing is inside. That is final while the gate is
+// closed. busy are the sessions that had a transaction when it was closed;
+// those that have ended it are taken out.
+func (g *Gate) empty(busy *[]*Session) bool {
+	*busy = slices.DeleteFunc(*busy, func(s *Session) bool { return atomic.LoadUint32(&s.word)&bitInside == 0 })
+	return len(*busy) == 0 && g.cellsEmpty() && g.countsEmpty()
 }
 
 // freezeIfEmpty moves from closed to frozen if nothing is inside.
-func (g *Gate) freezeIfEmpty() bool {
-	if !g.empty() {
+func (g *Gate) freezeIfEmpty(busy *[]*Session) bool {
+	if !g.empty(busy) {
 		return false
 	}
 	g.mu.Lock()
@@ -221,7 +262,7 @@ func (g *Gate) freezeIfEmpty() bool {
 	// The state first, then the counts, for the sake of Tx.Child: a wrong
 	// call either sees the state or is seen here.
 	g.state.Store(stateFrozen)
-	if !g.empty() {
+	if !g.countsEmpty() {
 		g.state.Store(stateClosed)
 		return false
 	}
@@ -242,14 +283,14 @@ func (g *Gate) thaw(p *period) uint64 {
 	// Those who were held are counted before the gate opens. The next freeze
 	// has to wait for them, so nobody is held twice.
 	for w := g.waiters.head; w != nil; w = w.next {
-		w.granted = true
-		w.shard.n.Add(1)
+		w.letIn()
 	}
 	held := g.waiters.takeAll()
 	g.epoch++
 	g.state.Store(stateOpen)
 	g.mu.Unlock()
 	wakeAll(held)
+	g.noteHold(p)
 	return epoch
 }
 

@@ -14,6 +14,9 @@ var (
 	// has been closed, also to callers that were waiting at that moment.
 	ErrClosed = errors.New("lock: the gate is closed")
 
+	// ErrSessionClosed is returned by Session.Enter after Session.Close.
+	ErrSessionClosed = errors.New("lock: the session is closed")
+
 	// ErrTimeout is matched by the *TimeoutError of a freeze that found no
 	// moment without transactions within its timeout.
 	ErrTimeout = errors.New("lock: the freeze timed out")
@@ -31,8 +34,11 @@ var (
 	// transaction that is still running: the freeze would wait for its caller.
 	ErrInsideTx = errors.New("lock: Freeze called from inside a transaction, which would wait for itself")
 
-	// ErrBadOptions is matched by the error for options that make no sense;
-	// its text names the field.
+	// ErrRegistered is returned by Register for a name that is taken.
+	ErrRegistered = errors.New("lock: a participant of this name is registered")
+
+	// ErrBadOptions is matched by the error for options and arguments that
+	// make no sense; its text says which.
 	ErrBadOptions = errors.New("lock: bad options")
 )
 
@@ -50,11 +56,14 @@ type TimeoutError struct {
 	// Inside is the number of transactions that were inside when the last
 	// attempt ended.
 	Inside int64
-	// Oldest is the oldest of them that was begun with BeginContext. It is
-	// the zero TxInfo when there was none.
+	// Oldest is the oldest of them of which the gate knows the age. It is the
+	// zero TxInfo when there was none.
 	Oldest TxInfo
 	// Forced is the number of transactions that were aborted in vain.
 	Forced int
+	// Participant is the name of the participant that was still freezing when
+	// the last attempt had to be given up, else empty.
+	Participant string
 }
 
 // Error describes the timeout and what was in the way.
@@ -65,6 +74,9 @@ func (e *TimeoutError) Error() string {
 		return fmt.Sprintf("lock: the freeze timed out after %v: another freeze was under way; try again when it has ended", waited)
 	case e.Pin:
 		return fmt.Sprintf("lock: the freeze timed out after %v: the pin had not returned, so the gate was opened without it", waited)
+	}
+	if e.Participant != "" {
+		return fmt.Sprintf("lock: the freeze timed out after %v and %d attempts: participant %q did not freeze in time", waited, e.Attempts, e.Participant)
 	}
 	s := fmt.Sprintf("lock: the freeze timed out after %v and %d attempts: %d transactions were still inside", waited, e.Attempts, e.Inside)
 	if e.Forced > 0 {
@@ -96,6 +108,24 @@ func (e *ForcedError) Error() string {
 
 // Is reports whether target is ErrForced.
 func (e *ForcedError) Is(target error) bool { return target == ErrForced }
+
+// ParticipantError is returned by Freeze when a participant could not be
+// frozen, for another reason than the time. All others were thawed and the
+// gate was opened.
+type ParticipantError struct {
+	// Name is what the participant was registered as.
+	Name string
+	// Err is what its Freeze has returned.
+	Err error
+}
+
+// Error names the participant.
+func (e *ParticipantError) Error() string {
+	return fmt.Sprintf("lock: participant %q cannot be frozen: %v", e.Name, e.Err)
+}
+
+// Unwrap returns Err.
+func (e *ParticipantError) Unwrap() error { return e.Err }
 
 // contextError describes the end of a context. Both what ctx.Err returns and
 // the cause, when there is another one, are found by errors.Is.

@@ -22,14 +22,14 @@ import (
 // Freeze returns
 //   - the error of pin, wrapped,
 //   - a *TimeoutError, which matches ErrTimeout,
+//   - a *ParticipantError, when a participant failed, see [Gate.Register],
 //   - an error for the end of ctx, in which errors.Is finds ctx.Err and the cause,
 //   - ErrClosed, ErrInsidePin, ErrInsideTx, ErrBadOptions.
 //
 // After an error pin may have run nevertheless; what it has taken is then to
 // be released by the caller.
-func (g *Gate) Freeze(ctx context.Context, opts FreezeOptions, pin func(ctx context.Context) error) (FreezeResult, error) {
+func (g *Gate) Freeze(ctx context.Context, opts FreezeOptions, pin func(ctx context.Context) error) (res FreezeResult, err error) {
 	f := &freeze{g: g, ctx: ctx, pin: pin, start: time.Now()}
-	var err error
 	if f.opts, err = opts.withDefaults(g.opts); err != nil {
 		return FreezeResult{}, err
 	}
@@ -48,12 +48,15 @@ func (g *Gate) Freeze(ctx context.Context, opts FreezeOptions, pin func(ctx cont
 	if f.opts.Force {
 		f.hard = f.soft.Add(f.opts.Timeout)
 	}
-	defer func() { g.countFreeze(f, err) }()
+	defer func() { // also after a panic
+		if !f.pinStarted {
+			f.res.Waited = time.Since(f.start)
+		}
+		g.countFreeze(f, err)
+		res = f.res
+	}()
 	err = f.queueAndRun()
 	f.res.Consistent = err == nil && f.res.ClosedEpoch != 0 && f.res.ClosedEpoch == f.res.ThawEpoch
-	if !f.pinStarted {
-		f.res.Waited = time.Since(f.start)
-	}
 	return f.res, err
 }
 
@@ -69,8 +72,10 @@ type freeze struct {
 	soft  time.Time // start + Timeout
 	hard  time.Time // with Force one Timeout later, else the same
 
-	inside     int64 // how many were inside when the last attempt ended
+	busy       []*Session // those in the way, while an attempt lasts
+	inside     int64      // how many were inside when the last attempt ended
 	oldest     TxInfo
+	slow       string // the participant for which the last attempt was given up
 	pinStarted bool
 	pinEnded   bool // false after a panic
 	res        FreezeResult
@@ -179,16 +184,20 @@ func (f *freeze) rest(limit time.Time, pause time.Duration) error {
 // vain and hold others for nothing. The last attempt is made in any case.
 func (f *freeze) awaitOld() error {
 	latest := f.soft.Add(-f.opts.MaxStall)
+	// A session does not tell when its transaction ends.
+	poll := min(max(f.opts.MaxStall/4, time.Millisecond), 50*time.Millisecond)
 	for time.Now().Before(latest) {
-		r := f.g.oldest()
-		if r == nil {
-			return nil
-		}
-		info := r.info()
-		if info.Age <= f.opts.MaxStall {
+		info, r := f.g.oldest()
+		if info.Began.IsZero() || info.Age <= f.opts.MaxStall {
 			return nil
 		}
 		f.res.Blocker = info
+		if r == nil {
+			if _, err := f.sleep(earlier(latest, time.Now().Add(poll)), nil); err != nil {
+				return err
+			}
+			continue
+		}
 		if ended, err := f.sleep(latest, r.whenEnded()); !ended || err != nil {
 			return err
 		}
@@ -220,7 +229,7 @@ func (f *freeze) giveUp() error {
 	}
 	return &TimeoutError{
 		Waited: time.Since(f.start), Attempts: f.res.Attempts,
-		Inside: f.inside, Oldest: f.oldest, Forced: f.res.Forced,
+		Inside: f.inside, Oldest: f.oldest, Forced: f.res.Forced, Participant: f.slow,
 	}
 }
 

@@ -7,7 +7,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-	"unsafe"
 )
 
 // The states of a gate. They change under Gate.mu only and may be read
@@ -19,25 +18,40 @@ const (
 	stateShut          // closed for good by Close
 )
 
+// gateState holds one of the states.
+type gateState struct{ v uint32 }
+
+func (s *gateState) Load() uint32   { return atomic.LoadUint32(&s.v) }
+func (s *gateState) Store(v uint32) { atomic.StoreUint32(&s.v, v) }
+
 // A Gate lets transactions in and holds them back while it is frozen. Make one
 // with [New]. All its methods may be called from many goroutines at once.
 //
-// Why a freeze never overlooks a transaction: Begin first counts itself, then
-// looks at the state; a freeze first changes the state, then looks at the
-// counts. The operations of sync/atomic have one order for all goroutines, so
-// either Begin sees that the gate is closed and takes its count back, or the
-// freeze sees the count and waits. The counts are spread over shards, and each
-// transaction, with its children, counts in one shard only: a shard that was
-// seen empty behind a closed gate therefore stays empty.
+// Why a freeze never overlooks a transaction: a transaction first says that it
+// is inside, then looks at the state; a freeze first changes the state, then
+// looks who is inside. Where both are operations of sync/atomic, they have one
+// order for all goroutines: either the transaction sees that the gate is
+// closed and goes back, or the freeze sees it and waits. Where the first is an
+// ordinary store, the load may overtake it. The freeze then makes every thread
+// pass a barrier between its two steps. A thread that loaded the old state
+// before its barrier has stored before it too, which the freeze sees; one that
+// loads it afterwards finds the gate closed.
+//
+// A session and a cell that were seen empty behind the closed gate stay empty:
+// nobody new is admitted, and children go to the counts. A parent counts its
+// child before it leaves, so the freeze looks at sessions and cells first, and
+// at the counts when those were empty. A count that was then seen at zero
+// stays at zero, as the children of those it counted are counted in it too.
 type Gate struct {
 	// Read by every Begin, so kept away from what is written often.
-	state  atomic.Uint32
-	shift  uint    // selects a shard from a hash
-	shards []shard // the length is a power of two
+	state  gateState
+	fenced bool    // cells are taken with a fence, as barrier is not to be had
+	asym   bool    // a freeze calls barrier
+	shards []shard // one for each processor; the length is a power of two
 	opts   Options
 
-	// drained has room for one token. Whoever brings a shard to 0 behind a
-	// closed gate puts it there, for the freeze to look again.
+	// drained has room for one token. Whoever leaves behind a closed gate puts
+	// it there, for the freeze to look again.
 	drained chan struct{}
 	done    chan struct{} // closed by Close
 
@@ -55,103 +69,85 @@ type Gate struct {
 	turns     queue      // freezes behind it
 	cancelPin context.CancelCauseFunc
 	stats     Stats
-}
 
-// A shard counts some of the transactions that are inside. Its size is that of
-// two cache lines, as processors fetch lines in pairs.
-type shard struct {
-	n    atomic.Int64
-	gate *Gate
+	members  members     // frozen together with the gate
+	sessions sessionList // each of these two has a mutex of its own
 
-	mu         sync.Mutex // guards the list and what registration says it guards
-	head, tail *registration
-
-	_ [128 - 4*8 - unsafe.Sizeof(sync.Mutex{})]byte
+	stalls, waits, holds histogram
+	meter                *meter
 }
 
 // New returns an open gate.
-func New(opts Options) *Gate {
-	// A few shards for each processor make it rare that two goroutines that
-	// run at once share one.
-	n := 1 << bits.Len(uint(min(4*runtime.GOMAXPROCS(0), 256)-1))
+func New(opts Options) *Gate { return newGate(opts, barrierWorks()) }
+
+// newGate returns a gate that uses barrier, or does without.
+func newGate(opts Options, asym bool) *Gate {
+	n := 1 << bits.Len(uint(runtime.GOMAXPROCS(0)-1))
 	g := &Gate{
 		opts:    opts,
+		asym:    asym,
+		fenced:  plainCells && !asym,
 		shards:  make([]shard, n),
-		shift:   uint(64 - bits.TrailingZeros(uint(n))),
 		drained: make(chan struct{}, 1),
 		done:    make(chan struct{}),
 	}
 	for i := range g.shards {
 		g.shards[i].gate = g
 	}
+	g.meter = newMeter(g, opts.Meter)
 	return g
 }
 
-// Begin admits a transaction, which has to be ended with [Tx.End]. While the
-// gate is shut it waits, and is admitted in the order of arrival.
-//
-// It looks at ctx only when it would have to wait. If ctx ends before the
-// transaction is admitted, it returns an error in which errors.Is finds both
-// ctx.Err and the cause. It returns ErrClosed after Close, and ErrInsidePin
-// when ctx is that of the pin it would wait for. If ctx is that of a running
-// transaction, from BeginContext, Begin does not wait.
-//
-// Begin and End allocate no memory as long as the gate is open.
-func (g *Gate) Begin(ctx context.Context) (Tx, error) {
-	s := g.pick()
-	if g.state.Load() == stateOpen {
-		s.n.Add(1)
-		if g.state.Load() == stateOpen {
-			return Tx{s: s}, nil
-		}
-		s.leave()
-	}
-	return g.beginSlow(ctx, s)
-}
-
-// pick returns the shard of the calling goroutine. Its stack tells goroutines
-// apart well enough; that a stack may move does no harm, as a transaction
-// remembers its shard.
-func (g *Gate) pick() *shard {
-	var onStack byte
-	h := uint64(uintptr(unsafe.Pointer(&onStack))>>11) * 0x9e3779b97f4a7c15
-	return &g.shards[h>>g.shift]
-}
-
 // beginSlow admits a transaction that has found the gate shut.
-func (g *Gate) beginSlow(ctx context.Context, s *shard) (Tx, error) {
+func (g *Gate) beginSlow(ctx context.Context) (Tx, error) {
+	s := g.pick()
+	parent, err := g.wait(ctx, &waiter{shard: s})
+	switch {
+	case err != nil:
+		return Tx{}, err
+	case parent != nil:
+		return Tx{s: parent.shard}, nil
+	}
+	return Tx{s: s}, nil
+}
+
+// wait returns when w has been let in. If ctx belongs to a running transaction
+// it does not wait, but counts one more transaction where that one counts, and
+// returns it; w is then not let in.
+func (g *Gate) wait(ctx context.Context, w *waiter) (parent *registration, err error) {
 	if ctx.Err() != nil {
-		return Tx{}, contextError(ctx, "begin")
+		return nil, contextError(ctx, "begin")
 	}
 	if ctx.Value(pinKey{g}) != nil {
-		return Tx{}, ErrInsidePin
+		return nil, ErrInsidePin
 	}
 	if parent := g.liveAncestor(ctx, countChild); parent != nil {
-		return Tx{s: parent.shard}, nil
+		return parent, nil
 	}
 
 	g.mu.Lock()
 	switch g.state.Load() {
 	case stateShut:
 		g.mu.Unlock()
-		return Tx{}, ErrClosed
+		return nil, ErrClosed
 	case stateOpen:
 		// The state cannot change while the mutex is held.
-		s.n.Add(1)
+		w.letIn()
 		g.mu.Unlock()
-		return Tx{s: s}, nil
+		return nil, nil
 	}
-	w := &waiter{shard: s, since: time.Now(), wake: make(chan struct{})}
+	w.since, w.wake = time.Now(), make(chan struct{})
 	g.waiters.push(w)
 	g.current.stalled++
 	g.mu.Unlock()
 
 	select {
 	case <-w.wake:
+		g.noteStall(ctx, w)
 		if !w.granted {
-			return Tx{}, ErrClosed
+			return nil, ErrClosed
 		}
-		return Tx{s: s}, nil
+		return nil, nil
 	case <-ctx.Done():
 	}
 	g.mu.Lock()
@@ -160,10 +156,11 @@ func (g *Gate) beginSlow(ctx context.Context, s *shard) (Tx, error) {
 		g.current.noteStall(time.Since(w.since))
 	}
 	g.mu.Unlock()
+	g.noteStall(ctx, w)
 	if granted {
-		s.leave()
+		w.leave()
 	}
-	return Tx{}, contextError(ctx, "waiting at the gate")
+	return nil, contextError(ctx, "waiting at the gate")
 }
 
 // Close shuts the gate for good. Transactions and freezes that wait get
@@ -179,7 +176,8 @@ func (g *Gate) Close() error {
 		return nil
 	}
 	cancel := g.cancelPin
-	if g.current != nil {
+	p := g.current
+	if p != nil {
 		g.finishPeriod(time.Now())
 	}
 	g.state.Store(stateShut)
@@ -192,47 +190,9 @@ func (g *Gate) Close() error {
 	if cancel != nil {
 		cancel(ErrClosed)
 	}
+	if p != nil {
+		g.noteHold(p)
+	}
+	g.meter.close()
 	return nil
-}
-
-// empty reports whether every shard is, or has been seen, empty. That is
-// final only while the gate is closed.
-func (g *Gate) empty() bool {
-	for i := range g.shards {
-		if g.shards[i].n.Load() != 0 {
-			return false
-		}
-	}
-	return true
-}
-
-// inside returns the number of transactions that are inside.
-func (g *Gate) inside() int64 {
-	var n int64
-	for i := range g.shards {
-		n += g.shards[i].n.Load()
-	}
-	return max(n, 0)
-}
-
-// leave takes one transaction off the shard's count.
-func (s *shard) leave() {
-	n := s.n.Add(-1)
-	if n < 0 || s.gate.state.Load() != stateOpen {
-		s.leaveSlow(n)
-	}
-}
-
-// leaveSlow wakes the freeze that may wait for this shard.
-func (s *shard) leaveSlow(n int64) {
-	if n < 0 {
-		s.n.Add(1)
-		panic("lock: Tx.End called more than once for the same transaction")
-	}
-	if n == 0 {
-		select {
-		case s.gate.drained <- struct{}{}:
-		default: // there is a token already: the freeze will look again
-		}
-	}
 }

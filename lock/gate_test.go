@@ -262,6 +262,10 @@ func TestStats(t *testing.T) {
 		}
 		got := g.Stats()
 		attempts := got.Attempts
+		if got.Holds.Count != attempts || got.Holds.Max != time.Second || got.Waits.Count != 4 || got.Waits.Max != time.Second || got.Stalls.Count != 0 {
+			t.Errorf("%d holds up to %v, %d waits up to %v, %d stalls", got.Holds.Count, got.Holds.Max, got.Waits.Count, got.Waits.Max, got.Stalls.Count)
+		}
+		got.Holds, got.Waits = lock.Histogram{}, lock.Histogram{}
 		got.Attempts = 0
 		want := lock.Stats{Freezes: 4, Consistent: 1, Inconsistent: 1, Timeouts: 1, Forced: 1, LongestHeld: time.Second}
 		if got != want || attempts < 4 {

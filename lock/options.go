@@ -3,6 +3,8 @@ package lock
 import (
 	"fmt"
 	"time"
+
+	"go.opentelemetry.io/otel/metric"
 )
 
 // The defaults of [Options] and [FreezeOptions].
@@ -20,6 +22,12 @@ type Options struct {
 	// MaxStall is used by a freeze whose own options have none.
 	// Zero means DefaultMaxStall, less than zero means no bound.
 	MaxStall time.Duration
+
+	// Meter is given the figures of the gate when it is not nil: the counts
+	// and histograms of [Stats], as instruments whose names begin with
+	// holdstill.lock. One that it cannot make is left out. The gauges are
+	// taken back by Gate.Close.
+	Meter metric.Meter
 }
 
 // FreezeOptions are the settings of one freeze. The zero value works.
@@ -31,7 +39,7 @@ type FreezeOptions struct {
 	Timeout time.Duration
 
 	// MaxStall bounds how long one attempt keeps the gate shut while it waits
-	// for running transactions. Zero means the MaxStall of the gate, less than
+	// for running transactions and freezes participants. Zero means the MaxStall of the gate, less than
 	// zero means no bound: there is one attempt, and it lasts until the
 	// timeout. After an attempt in vain the gate stays open for a pause that
 	// begins at MaxStall and doubles, up to 32 times MaxStall or a sixteenth of

@@ -8,11 +8,31 @@ import "time"
 type waiter struct {
 	wake    chan struct{} // closed when it may go on, or when the gate was closed
 	granted bool          // it has been let in
-	shard   *shard        // where a transaction is counted when it is let in
+	shard   *shard        // where a transaction is counted when it is let in,
+	session *Session      // or the session that it belongs to
 	since   time.Time
 
 	queued     bool
 	prev, next *waiter
+}
+
+// letIn makes the transaction one that is inside.
+func (w *waiter) letIn() {
+	w.granted = true
+	if w.session != nil {
+		w.session.enter()
+	} else {
+		w.shard.n.Add(1)
+	}
+}
+
+// leave undoes letIn.
+func (w *waiter) leave() {
+	if w.session != nil {
+		w.session.leave()
+	} else {
+		w.shard.leave()
+	}
 }
 
 // A queue holds waiters in the order of their arrival.

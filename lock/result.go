@@ -51,20 +51,28 @@ type FreezeResult struct {
 	// LongestStall is the longest time any of them waited.
 	LongestStall time.Duration
 
-	// Blocker is the oldest transaction begun with BeginContext that was
-	// inside when an attempt had to be given up, or that an attempt was put
-	// off for; the last such one. It is the zero TxInfo when there was none,
-	// or when what blocked was begun with Begin and so is not known.
+	// Blocker is the oldest transaction that was inside when an attempt had to
+	// be given up, or that an attempt was put off for; the last such one. It is
+	// the zero TxInfo when there was none, or when what blocked was begun with
+	// Begin and so is not known.
 	Blocker TxInfo
+
+	// SlowParticipant is the name of the last participant for which an attempt
+	// had to be given up, else empty.
+	SlowParticipant string
 }
 
-// TxInfo describes a transaction begun with BeginContext.
+// TxInfo describes a transaction begun with BeginContext, or one of a Session
+// that was in the way of a freeze.
 type TxInfo struct {
-	// Name is what [WithName] has set, else empty.
+	// Name is what [WithName] or [Session.SetName] has set, else empty.
 	Name string
-	// Began is when it was admitted, in UTC.
+	// Began is when it was admitted, in UTC. For a transaction of a session it
+	// is when the gate was shut in the attempt that first found it inside: it
+	// began no later than that.
 	Began time.Time
-	// Age is how long it had been running when this was written down.
+	// Age is how long it had been running when this was written down, counted
+	// from Began.
 	Age time.Duration
 }
 
