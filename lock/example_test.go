@@ -95,3 +95,84 @@ func ExampleTx_Child() {
 	// inside: 2
 	// inside: 0
 }
+
+func ExampleSession() {
+	ctx := context.Background()
+	gate := lock.New(lock.Options{})
+	defer gate.Close()
+
+	requests := make(chan int)
+	total := 0
+	done := make(chan struct{})
+	go func() { // a worker, with a session of its own
+		defer close(done)
+		session := gate.NewSession()
+		defer session.Close()
+		for n := range requests {
+			if err := session.Enter(ctx); err != nil {
+				fmt.Println(err)
+				return
+			}
+			total += n
+			session.Exit()
+		}
+	}()
+	for n := range 5 {
+		requests <- n
+	}
+	close(requests)
+	<-done
+
+	_, err := gate.Freeze(ctx, lock.FreezeOptions{}, func(context.Context) error {
+		fmt.Println("total:", total)
+		return nil
+	})
+	if err != nil {
+		fmt.Println(err)
+	}
+	// Output: total: 10
+}
+
+// A store stands for a database that can be told to hold still.
+type store struct{ name string }
+
+func (s store) Freeze(context.Context) error { fmt.Println("freeze", s.name); return nil }
+func (s store) Thaw()                        { fmt.Println("thaw", s.name) }
+
+func ExampleGate_Register() {
+	gate := lock.New(lock.Options{})
+	defer gate.Close()
+	for _, name := range []string{"orders", "log"} {
+		if err := gate.Register(name, store{name}); err != nil {
+			fmt.Println(err)
+		}
+	}
+	_, err := gate.Freeze(context.Background(), lock.FreezeOptions{}, func(context.Context) error {
+		fmt.Println("snapshot of both")
+		return nil
+	})
+	if err != nil {
+		fmt.Println(err)
+	}
+	// Output:
+	// freeze log
+	// freeze orders
+	// snapshot of both
+	// thaw orders
+	// thaw log
+}
+
+func ExampleGate_Stats() {
+	gate := lock.New(lock.Options{})
+	defer gate.Close()
+	_, err := gate.Freeze(context.Background(), lock.FreezeOptions{}, func(context.Context) error { return nil })
+	if err != nil {
+		fmt.Println(err)
+	}
+	stats := gate.Stats()
+	fmt.Println("freezes:", stats.Consistent, "transactions held:", stats.Stalls.Count)
+	fmt.Println("shut for less than a second:", stats.Holds.Quantile(0.99) < time.Second)
+	// Output:
+	// freezes: 1 transactions held: 0
+	// shut for less than a second: true
+}

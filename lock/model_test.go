@@ -24,11 +24,103 @@ type world struct {
 	guarded []int
 	pinning atomic.Bool // a consistent pin runs
 
+	sessions []*lock.Session // one for each cell
+	member   *moody          // a participant, or nil
+
 	admitted, refused, forced, pins, inconsistent atomic.Int64
+}
+
+func newWorld(t *testing.T, g *lock.Gate, cells int) *world {
+	w := &world{g: g, guarded: make([]int, cells)}
+	for range cells {
+		w.sessions = append(w.sessions, g.NewSession())
+	}
+	return w
+}
+
+// close ends what does not end by itself, when the workers have.
+func (w *world) close(t *testing.T) {
+	for _, s := range w.sessions {
+		s.Close()
+	}
+	if w.member != nil && w.member.frozen.Load() {
+		t.Error("the participant is still frozen")
+	}
+}
+
+// A moody participant succeeds, fails, is late or panics.
+type moody struct {
+	rng    *rand.Rand // used by one freeze at a time
+	pause  func(*rand.Rand)
+	frozen atomic.Bool
+	fails  atomic.Int64
+}
+
+var errMoody = errors.New("not today")
+
+func (m *moody) Freeze(ctx context.Context) error {
+	switch m.rng.IntN(24) {
+	case 0:
+		m.fails.Add(1)
+		return errMoody
+	case 1:
+		<-ctx.Done() // the attempt is given up
+	case 2:
+		panic(errMoody)
+	default:
+		m.pause(m.rng)
+	}
+	if m.frozen.Swap(true) {
+		panic("frozen twice")
+	}
+	return nil
+}
+
+func (m *moody) Thaw() {
+	if !m.frozen.Swap(false) {
+		panic("thawed, but was not frozen")
+	}
+}
+
+// inSession runs one transaction of a session in cell i.
+func (w *world) inSession(t *testing.T, ctx context.Context, rng *rand.Rand, i int, pause func(*rand.Rand)) {
+	s := w.sessions[i]
+	if err := s.Enter(ctx); err != nil {
+		if ctx.Err() == nil && !errors.Is(err, lock.ErrClosed) {
+			t.Errorf("Enter: %v", err)
+		}
+		w.refused.Add(1)
+		return
+	}
+	w.admitted.Add(1)
+	w.work(t, i, func() { pause(rng) })
+	switch rng.IntN(8) {
+	case 0:
+		child := s.Child()
+		s.Exit()
+		w.work(t, i, func() { pause(rng) })
+		child.End()
+		return
+	case 1:
+		if err := s.Enter(ctx); err != nil {
+			t.Errorf("a child was refused: %v", err)
+		}
+		w.work(t, i, func() { pause(rng) })
+		s.Exit()
+	case 2:
+		s.Close() // ends the transaction too
+		w.sessions[i] = w.g.NewSession()
+		return
+	}
+	s.Exit()
 }
 
 // transact runs one transaction, with children, in cell i.
 func (w *world) transact(t *testing.T, ctx context.Context, rng *rand.Rand, i int, pause func(*rand.Rand)) {
+	if rng.IntN(2) == 0 {
+		w.inSession(t, ctx, rng, i, pause)
+		return
+	}
 	registered := rng.IntN(3) == 0
 	var tx lock.Tx
 	var err error
@@ -64,6 +156,12 @@ func (w *world) transact(t *testing.T, ctx context.Context, rng *rand.Rand, i in
 				w.work(t, i, func() { pause(rng) })
 				child.End()
 			}
+			if err := w.sessions[i].Enter(inner); err == nil {
+				w.work(t, i, func() { pause(rng) })
+				w.sessions[i].Exit()
+			} else if inner.Err() == nil && !errors.Is(err, lock.ErrClosed) {
+				t.Errorf("a child was refused: %v", err)
+			}
 		}
 	}
 	if errors.Is(context.Cause(inner), lock.ErrForced) {
@@ -91,12 +189,23 @@ func (w *world) freeze(t *testing.T, ctx context.Context, rng *rand.Rand, opts l
 	// Whether the pin is behind a shut gate shows after the freeze, so a pin
 	// that may be consistent is one before the timeout.
 	strict := !opts.AllowInconsistent
+	defer func() {
+		if v := recover(); v != nil {
+			w.pins.Add(1)
+			if v != errMoody { // from the participant
+				panic(v)
+			}
+		}
+	}()
 	res, err := w.g.Freeze(ctx, opts, func(ctx context.Context) error {
 		pinCtx = ctx
 		n = w.inside.Load()
 		if strict {
 			w.pinning.Store(true)
 			defer w.pinning.Store(false)
+			if w.member != nil && !w.member.frozen.Load() {
+				t.Error("the participant is not frozen")
+			}
 			for _, v := range w.guarded {
 				sum += v
 			}
@@ -124,6 +233,10 @@ func (w *world) freeze(t *testing.T, ctx context.Context, rng *rand.Rand, opts l
 		}
 	case res.Consistent:
 		t.Errorf("consistent with error %v", err)
+	case errors.Is(err, errMoody):
+		if name, ok := errors.AsType[*lock.ParticipantError](err); !ok || name.Name != "moody" || pinCtx != nil {
+			t.Errorf("%v", err)
+		}
 	case pinCtx == nil && errors.Is(err, errPin), pinCtx != nil && !errors.Is(err, errPin) && ctx.Err() == nil && !errors.Is(err, lock.ErrTimeout):
 		t.Errorf("pin run %v, error %v", pinCtx != nil, err)
 	}
@@ -135,9 +248,17 @@ func (w *world) freeze(t *testing.T, ctx context.Context, rng *rand.Rand, opts l
 // Under real concurrency, for the race detector and the scheduler to find
 // what they can.
 func TestModelStress(t *testing.T) {
+	for name, g := range map[string]*lock.Gate{
+		"barrier": lock.New(lock.Options{}), "no barrier": lock.NewWithoutBarrier(lock.Options{}),
+	} {
+		t.Run(name, func(t *testing.T) { stress(t, g) })
+	}
+}
+
+func stress(t *testing.T, g *lock.Gate) {
 	const seed = 20260131
 	before := runtime.NumGoroutine()
-	w := &world{g: lock.New(lock.Options{}), guarded: make([]int, 16)}
+	w := newWorld(t, g, 16)
 	pause := func(rng *rand.Rand) {
 		for range rng.IntN(4) {
 			runtime.Gosched()
@@ -145,6 +266,10 @@ func TestModelStress(t *testing.T) {
 		if rng.IntN(50) == 0 {
 			time.Sleep(time.Duration(rng.IntN(300)) * time.Microsecond)
 		}
+	}
+	w.member = &moody{rng: rand.New(rand.NewPCG(seed, 0)), pause: func(*rand.Rand) {}}
+	if err := g.Register("moody", w.member); err != nil {
+		t.Fatal(err)
 	}
 	var workers sync.WaitGroup
 	var stop atomic.Bool
@@ -165,12 +290,12 @@ func TestModelStress(t *testing.T) {
 	for i := range 4 {
 		freezers.Go(func() {
 			rng := rand.New(rand.NewPCG(seed, uint64(1000+i)))
-			for range 300 {
+			for range 100 {
 				opts := lock.FreezeOptions{
 					// Long enough that a pin is never late for its own context
 					// unless the machine stands still.
 					Timeout:           time.Minute,
-					MaxStall:          []time.Duration{-1, 200 * time.Microsecond, time.Millisecond, time.Second}[rng.IntN(4)],
+					MaxStall:          []time.Duration{10 * time.Millisecond, 200 * time.Microsecond, time.Millisecond, 20 * time.Millisecond}[rng.IntN(4)],
 					Force:             rng.IntN(2) == 0,
 					AllowInconsistent: rng.IntN(3) == 0,
 				}
@@ -190,11 +315,15 @@ func TestModelStress(t *testing.T) {
 	freezers.Wait()
 	stop.Store(true)
 	workers.Wait()
-	t.Logf("seed %d: %d admitted, %d refused, %d forced, %d freezes, %d inconsistent; %+v", seed,
-		w.admitted.Load(), w.refused.Load(), w.forced.Load(), w.pins.Load(), w.inconsistent.Load(), w.g.Stats())
-	if w.pins.Load() != 1200 || w.admitted.Load() == 0 {
+	st := g.Stats()
+	t.Logf("seed %d: %d admitted, %d refused, %d forced, %d freezes, %d inconsistent, %d attempts; stalls: %d, p99 %v, longest %v", seed,
+		w.admitted.Load(), w.refused.Load(), w.forced.Load(), w.pins.Load(), w.inconsistent.Load(), st.Attempts,
+		st.Stalls.Count, st.Stalls.Quantile(0.99), st.Stalls.Max)
+	if w.pins.Load() != 400 || w.admitted.Load() == 0 || w.member.fails.Load() == 0 {
 		t.Error("somebody made no progress")
 	}
+	w.close(t)
+	g.Unregister("moody")
 	usable(t, w.g)
 	for range 1000 {
 		if runtime.NumGoroutine() <= before {
@@ -216,10 +345,17 @@ func TestModelSimulation(t *testing.T) {
 }
 
 func simulate(t *testing.T, seed uint64) {
-	w := &world{g: lock.New(lock.Options{}), guarded: make([]int, 8)}
+	w := newWorld(t, lock.New(lock.Options{}), 8)
+	defer w.close(t)
 	// How long transactions and pins take differs from seed to seed.
 	longest := []time.Duration{time.Millisecond, 40 * time.Millisecond, 2 * time.Second, time.Minute}[seed%4]
 	pause := func(rng *rand.Rand) { time.Sleep(rand.N(longest)/time.Duration(1+rng.IntN(200)) + 1) }
+	if seed%2 == 0 {
+		w.member = &moody{rng: rand.New(rand.NewPCG(seed, 0)), pause: pause}
+		if err := w.g.Register("moody", w.member); err != nil {
+			t.Fatal(err)
+		}
+	}
 	var all sync.WaitGroup
 	var stop atomic.Bool
 	for i := range w.guarded {
@@ -264,6 +400,7 @@ func simulate(t *testing.T, seed uint64) {
 	freezers.Wait()
 	stop.Store(true)
 	all.Wait()
+	w.g.Unregister("moody")
 	usable(t, w.g)
 }
 
@@ -277,6 +414,13 @@ func TestNeitherSideStarves(t *testing.T) {
 	var all sync.WaitGroup
 	for i := range counts {
 		all.Go(func() {
+			s := g.NewSession()
+			defer s.Close()
+			for i%2 == 0 && !stop.Load() {
+				enter(t, s)
+				counts[i].Add(1)
+				s.Exit()
+			}
 			for !stop.Load() {
 				tx, err := g.Begin(t.Context())
 				if err != nil {

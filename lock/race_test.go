@@ -76,7 +76,7 @@ func litmus(t *testing.T, g *Gate, form func(g *Gate) (func(context.Context) boo
 	// time is for machines with few processors.
 	freezes := 0
 	var busy []*Session
-	for begin := time.Now(); freezes < 3_000_000 && !stop.Load() && time.Since(begin) < time.Second; freezes++ {
+	for begin := time.Now(); freezes < 3_000_000 && !stop.Load() && time.Since(begin) < time.Second/2; freezes++ {
 		g.state.Store(stateClosed)
 		if g.asym {
 			barrier()
