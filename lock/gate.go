@@ -47,7 +47,7 @@ type Gate struct {
 	state  gateState
 	fenced bool    // cells are taken with a fence, as barrier is not to be had
 	asym   bool    // a freeze calls barrier
-	shards []shard // one for each processor; the length is a power of two
+	shards []shard // one or more for each processor; the length is a power of two
 	opts   Options
 
 	// drained has room for one token. Whoever leaves behind a closed gate puts
@@ -82,7 +82,7 @@ func New(opts Options) *Gate { return newGate(opts, barrierWorks()) }
 
 // newGate returns a gate that uses barrier, or does without.
 func newGate(opts Options, asym bool) *Gate {
-	n := 1 << bits.Len(uint(runtime.GOMAXPROCS(0)-1))
+	n := shardsPerProc << bits.Len(uint(runtime.GOMAXPROCS(0)-1))
 	g := &Gate{
 		opts:    opts,
 		asym:    asym,

@@ -35,6 +35,31 @@ func TestNobodySlipsIn(t *testing.T) {
 			s := g.NewSession()
 			return func(ctx context.Context) bool { return s.Enter(ctx) == nil }, s.Exit
 		}},
+		// The child is what is inside: its parent leaves while the freeze looks.
+		{"child of begin", func(g *Gate) (func(context.Context) bool, func()) {
+			var child Tx
+			return func(ctx context.Context) bool {
+				tx, err := g.Begin(ctx)
+				if err != nil {
+					return false
+				}
+				child = tx.Child()
+				tx.End()
+				return true
+			}, func() { child.End() }
+		}},
+		{"child of session", func(g *Gate) (func(context.Context) bool, func()) {
+			s := g.NewSession()
+			var child Tx
+			return func(ctx context.Context) bool {
+				if s.Enter(ctx) != nil {
+					return false
+				}
+				child = s.Child()
+				s.Exit()
+				return true
+			}, func() { child.End() }
+		}},
 	}
 	for _, form := range forms {
 		for _, asym := range []bool{barrierWorks(), false} {

@@ -43,17 +43,12 @@ func (g *Gate) Begin(ctx context.Context) (Tx, error) {
 		return g.beginSlow(ctx)
 	}
 	id := procPin()
-	if id < len(g.shards) {
-		s := &g.shards[id]
+	if shardsPerProc > 1 || id < len(g.shards) { // unless GOMAXPROCS has been raised
+		s := &g.shards[id&(len(g.shards)-1)]
 		for i := range s.cells {
-			mark := loadCell(&s.cells[i]) + 1
-			if mark&1 == 0 {
+			mark := atomic.LoadUint32(&s.cells[i]) + 1
+			if mark&1 == 0 || !takeCell(&s.cells[i], mark, g.fenced) {
 				continue
-			}
-			if g.fenced {
-				atomic.StoreUint32(&s.cells[i], mark)
-			} else {
-				storeCell(&s.cells[i], mark)
 			}
 			procUnpin()
 			tx := Tx{s: s, mark: mark, cell: uint32(i) + 1}
