@@ -147,6 +147,7 @@ func TestMisusePanics(t *testing.T) {
 		wantPanic(t, "second End beside another", reg.End)
 		wantPanic(t, "Child after End beside another", func() { reg.Child() })
 		beside.End()
+		wantPanic(t, "second End of a child", beside.End)
 		usable(t, g)
 
 		_, release := hold(t, g)

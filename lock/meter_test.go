@@ -152,7 +152,7 @@ func runForMeter(t *testing.T, g *lock.Gate) {
 	defer cancel()
 	f := goFreeze(ending, g, lock.FreezeOptions{}, func(ctx context.Context) error {
 		<-ctx.Done()
-		time.Sleep(1) // until the gate has been opened for it
+		time.Sleep(time.Millisecond) // until the gate has been opened for it
 		return nil
 	})
 	synctest.Wait()

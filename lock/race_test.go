@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+	"unsafe"
 )
 
 // The moment between the store with which a transaction enters and its look at
@@ -43,6 +44,9 @@ func TestNobodySlipsIn(t *testing.T) {
 				if err != nil {
 					return false
 				}
+				for range 100 {
+					ctx.Err()
+				}
 				child = tx.Child()
 				tx.End()
 				return true
@@ -55,6 +59,9 @@ func TestNobodySlipsIn(t *testing.T) {
 				if s.Enter(ctx) != nil {
 					return false
 				}
+				for range 100 {
+					ctx.Err()
+				}
 				child = s.Child()
 				s.Exit()
 				return true
@@ -64,7 +71,11 @@ func TestNobodySlipsIn(t *testing.T) {
 	for _, form := range forms {
 		for _, asym := range []bool{barrierWorks(), false} {
 			t.Run(fmt.Sprintf("%s, barrier %v", form.name, asym), func(t *testing.T) {
-				litmus(t, newGate(Options{}, asym), form.new)
+				// Many shards make the freeze look for longer.
+				procs := runtime.GOMAXPROCS(8)
+				g := newGate(Options{}, asym)
+				runtime.GOMAXPROCS(procs)
+				litmus(t, g, form.new)
 			})
 		}
 	}
@@ -107,8 +118,10 @@ func litmus(t *testing.T, g *Gate, form func(g *Gate) (func(context.Context) boo
 			barrier()
 		}
 		busy = g.sessions.busy(busy[:0])
-		for !g.empty(&busy) {
-			runtime.Gosched()
+		for n := 1; !g.empty(&busy); n++ {
+			if n%100 == 0 {
+				runtime.Gosched()
+			}
 		}
 		pinning.Store(true)
 		for range 100 {
@@ -118,6 +131,9 @@ func litmus(t *testing.T, g *Gate, form func(g *Gate) (func(context.Context) boo
 		g.state.Store(stateOpen)
 		for range freezes % 64 {
 			stop.Load()
+		}
+		if freezes%1000 == 0 {
+			runtime.Gosched() // for a machine with one processor
 		}
 	}
 	stop.Store(true)
@@ -146,4 +162,23 @@ func TestRegisteredTooLateToBeSeen(t *testing.T) {
 		t.Error("aborted twice")
 	}
 	tx.End()
+}
+
+// What different processors write lies 128 bytes apart.
+func TestNoSharedCacheLines(t *testing.T) {
+	if n := unsafe.Sizeof(shard{}); n%128 != 0 && unsafe.Sizeof(uintptr(0)) == 8 || n < 128 {
+		t.Errorf("a shard takes %d bytes", n)
+	}
+	if n := unsafe.Sizeof(Session{}); n != 128 {
+		t.Errorf("a session takes %d bytes", n)
+	}
+	g := New(Options{})
+	for range 100 {
+		a, b := g.NewSession(), g.NewSession()
+		for _, s := range []*Session{a, b} {
+			if at := uintptr(unsafe.Pointer(s)); at%128 != 0 {
+				t.Errorf("a session lies at %#x", at)
+			}
+		}
+	}
 }
