@@ -8,6 +8,7 @@ require (
 	github.com/holdstill/holdstill v0.0.0
 	github.com/holdstill/holdstill/snapshot/adapter v0.0.0
 	github.com/klauspost/compress v1.20.3
+	github.com/puzpuzpuz/xsync/v4 v4.5.0
 	github.com/vbauerster/mpb/v8 v8.9.3
 	github.com/zeebo/blake3 v0.2.4
 	golang.org/x/sync v0.24.0
