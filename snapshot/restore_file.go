@@ -118,7 +118,15 @@ func (f *outFile) copy(ctx context.Context, start, end int64) error {
 	if start == end {
 		return nil
 	}
-	buf := f.st.takeBuffer()
+	var buf []byte
+	select {
+	case buf = <-f.st.buffers:
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	if buf == nil {
+		buf = make([]byte, bufferSize)
+	}
 	defer func() { f.st.buffers <- buf }()
 	for start < end {
 		if err := context.Cause(ctx); err != nil {
@@ -175,14 +183,4 @@ func (f *outFile) finish() error {
 		err = f.st.ops.sync(f.file)
 	}
 	return errors.Join(err, f.file.Close())
-}
-
-// takeBuffer returns an idle buffer. There are never more than workers.
-func (st *stager) takeBuffer() []byte {
-	select {
-	case b := <-st.buffers:
-		return b
-	default:
-		return make([]byte, bufferSize)
-	}
 }

@@ -18,6 +18,9 @@ const (
 	defaultFolderMode fs.FileMode = 0o700
 )
 
+// syncing is how many files may wait for the disk while all workers decode others.
+const syncing = 4
+
 // A stager writes a selection into a new folder.
 type stager struct {
 	selection
@@ -31,7 +34,8 @@ type stager struct {
 	folders []stagedFolder
 	// top is the folder itself.
 	top stagedFolder
-	// buffers holds the workers' idle buffers.
+	// buffers holds the workers' buffers: who has one may decode. Waiting for the
+	// disk to sync needs none.
 	buffers chan []byte
 }
 
@@ -48,9 +52,12 @@ type stagedFolder struct {
 func (st *stager) write(ctx context.Context) error {
 	st.top = stagedFolder{name: ".", mode: defaultFolderMode}
 	st.buffers = make(chan []byte, st.workers)
+	for range st.workers {
+		st.buffers <- nil
+	}
 	st.track.enter(PhaseWrite)
 	g, groupCtx := errgroup.WithContext(ctx)
-	g.SetLimit(st.workers)
+	g.SetLimit(st.workers + syncing)
 	err := st.writeEntries(groupCtx, g)
 	// A worker's error is what ended the context that err may come from.
 	if groupErr := g.Wait(); groupErr != nil {
