@@ -1,0 +1,48 @@
+package main
+
+import "strconv"
+
+// The policies that holdstill is measured with.
+const (
+	policyBalanced = "balanced"
+	policyFast     = "fast"
+)
+
+// againRuns is how many snapshots of nothing changed the median within one process
+// is taken of.
+const againRuns = 9
+
+// holdstill is this program, run again as a process of its own.
+type holdstill struct{ name, policy string }
+
+func (h holdstill) describe() description {
+	codec := "zstd, fastest"
+	if h.policy == policyFast {
+		codec = "s2"
+	}
+	return description{
+		name: h.name, settings: "Policy: " + h.policy + " (" + codec + ")", encryption: "no",
+		note: "deletes snapshots, and cannot yet free what they alone needed",
+	}
+}
+
+func (h holdstill) script(s step, at site) *script {
+	child := func(args ...string) *script {
+		return run(at.state, nil, append([]string{at.self, childVerb}, args...))
+	}
+	switch s {
+	case prepare:
+		return child("init", at.repo())
+	case first, unchanged, changed:
+		return child("create", at.repo(), h.policy, at.corpus, s.label())
+	case restore:
+		return child("restore", at.repo(), changed.label(), at.target)
+	case check:
+		return child("check", at.repo())
+	}
+	return nil // deleting frees nothing until there is a collection
+}
+
+func (h holdstill) inProcess(at site) *script {
+	return run(at.state, nil, []string{at.self, childVerb, "again", at.repo(), h.policy, at.corpus, strconv.Itoa(againRuns)})
+}
