@@ -7,12 +7,13 @@ type Codec uint8
 
 // The codecs this version reads.
 const (
-	Raw  Codec = 0 // the plain bytes themselves
-	S2   Codec = 1 // one S2 block, with its length in front (github.com/klauspost/compress/s2)
-	Zstd Codec = 2 // one Zstandard frame (RFC 8878) with its content size, without a dictionary
+	Raw   Codec = 0 // the plain bytes themselves
+	S2    Codec = 1 // one S2 block, with its length in front (github.com/klauspost/compress/s2)
+	Zstd  Codec = 2 // one Zstandard frame (RFC 8878) with its content size, without a dictionary
+	Delta Codec = 3 // the ID of a base, and one such frame with the base's plain bytes as raw dictionary
 )
 
-// String returns "raw", "s2", "zstd", or "codec(n)" for a number this version does not know.
+// String returns "raw", "s2", "zstd", "delta", or "codec(n)" for a number this version does not know.
 func (c Codec) String() string {
 	switch c {
 	case Raw:
@@ -21,6 +22,8 @@ func (c Codec) String() string {
 		return "s2"
 	case Zstd:
 		return "zstd"
+	case Delta:
+		return "delta"
 	}
 	return "codec(" + strconv.Itoa(int(c)) + ")"
 }

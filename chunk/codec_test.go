@@ -33,7 +33,7 @@ func TestNumbersAndNames(t *testing.T) {
 		n    int
 		text string
 	}{
-		{Raw, 0, "raw"}, {S2, 1, "s2"}, {Zstd, 2, "zstd"}, {Codec(3), 3, "codec(3)"}, {Codec(255), 255, "codec(255)"},
+		{Raw, 0, "raw"}, {S2, 1, "s2"}, {Zstd, 2, "zstd"}, {Delta, 3, "delta"}, {Codec(4), 4, "codec(4)"}, {Codec(255), 255, "codec(255)"},
 		{Balanced, 0, "balanced"}, {Fast, 1, "fast"}, {Small, 2, "small"}, {Policy(3), 3, "policy(3)"},
 	} {
 		var n int

@@ -11,25 +11,30 @@ import (
 
 // Decoder turns stored forms back into plain bytes. It is reusable but not safe for concurrent use. Close it when done.
 type Decoder struct {
-	zstd *zstd.Decoder // nil after Close
+	zstd  *zstd.Decoder // nil after Close
+	delta *zstd.Decoder // nil before the first DecodeDelta and after Close
 }
 
-// NewDecoder returns a Decoder for all codecs.
+// NewDecoder returns a Decoder for all codecs: Decode is for all but Delta, which takes DecodeDelta.
 func NewDecoder() (*Decoder, error) {
-	z, err := zstd.NewReader(nil,
-		zstd.WithDecoderConcurrency(1),
-		zstd.WithDecoderMaxMemory(MaxSize),
-		zstd.WithDecoderMaxWindow(MaxSize),
-		zstd.WithDecodeAllCapLimit(true))
+	z, err := newZstdDecoder()
 	if err != nil {
 		return nil, err
 	}
 	return &Decoder{zstd: z}, nil
 }
 
+func newZstdDecoder(opts ...zstd.DOption) (*zstd.Decoder, error) {
+	return zstd.NewReader(nil, append(opts,
+		zstd.WithDecoderConcurrency(1),
+		zstd.WithDecoderMaxMemory(MaxSize),
+		zstd.WithDecoderMaxWindow(MaxSize),
+		zstd.WithDecodeAllCapLimit(true))...)
+}
+
 // Decode appends to dst the size plain bytes that stored holds. It fails with a *DecodeError unless stored is, from
 // its first byte to its last, one encoding of exactly size bytes; the error says which of ErrCorrupt, ErrUnknownCodec,
-// ErrTooLarge, ErrEmpty and ErrClosed it is. That the right bytes came out only Identifier.Verify can tell.
+// ErrNeedsBase, ErrTooLarge, ErrEmpty and ErrClosed it is. That the right bytes came out only Identifier.Verify can tell.
 //
 // Nothing is allocated when dst has room for size bytes. Else dst grows for them as append would make it grow, however stored
 // is made, and not before the declared sizes are found sound. The zstd decoder's own tables and buffers stay below 1 MiB. No byte behind the size bytes is touched, so neighbours
@@ -50,7 +55,7 @@ func (d *Decoder) Decode(dst []byte, codec Codec, stored []byte, size int) ([]by
 	case S2:
 		err = decodeS2(window, stored)
 	case Zstd:
-		err = d.decodeZstd(window, stored)
+		err = decodeZstd(d.zstd, window, stored)
 	}
 	if err != nil {
 		return dst, &DecodeError{Codec: codec, StoredLen: len(stored), Want: size, Err: err}
@@ -63,8 +68,10 @@ func (d *Decoder) check(codec Codec, stored []byte, size int) error {
 	switch {
 	case d.zstd == nil:
 		return ErrClosed
-	case codec > Zstd:
+	case codec > Delta:
 		return ErrUnknownCodec
+	case codec == Delta:
+		return ErrNeedsBase
 	case size > MaxSize:
 		return ErrTooLarge
 	case size < 1:
@@ -144,8 +151,8 @@ func decodeS2(window, stored []byte) error {
 	return nil
 }
 
-func (d *Decoder) decodeZstd(window, stored []byte) error {
-	plain, err := d.zstd.DecodeAll(stored, window[:0])
+func decodeZstd(d *zstd.Decoder, window, stored []byte) error {
+	plain, err := d.DecodeAll(stored, window[:0])
 	switch {
 	case err != nil:
 		return err
@@ -163,5 +170,9 @@ func (d *Decoder) Close() {
 	if d.zstd != nil {
 		d.zstd.Close()
 		d.zstd = nil
+	}
+	if d.delta != nil {
+		d.delta.Close()
+		d.delta = nil
 	}
 }

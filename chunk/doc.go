@@ -4,11 +4,12 @@
 // To write, cut with [NewGear] (or [NewFixed] for data that only changes in place), name each chunk with an
 // [Identifier], and store what [Encoder.Encode] returns beside its [Codec]. To read, call [Decoder.Decode] with the
 // codec and the plain size, then [Identifier.Verify]: a Decoder finds damage to the encoding, only the identity
-// vouches for the content.
+// vouches for the content. A chunk that differs little from another may be stored as a [Delta] with
+// [Encoder.EncodeDelta]; it is read with [Decoder.DecodeDelta], after the chunk that [DeltaBase] names.
 //
 // A [Gear] and a [Fixed] never change after they are made and may be shared. An Identifier, an Encoder and a Decoder
 // hold buffers and belong to one goroutine at a time; keep one of each for every worker. In a steady state no call
-// allocates, as long as the destination slices have room.
+// allocates, as long as the destination slices have room; those for deltas allocate little.
 //
 // # Format
 //

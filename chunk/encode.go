@@ -21,6 +21,8 @@ const zstdWindow = 1 << 20
 type Encoder struct {
 	zstd   *zstd.Encoder // nil under Fast
 	closed bool
+
+	delta *zstd.Encoder // nil before the first EncodeDelta and after Close
 }
 
 // NewEncoder returns an Encoder. An unknown policy is a *ParamError.
@@ -96,5 +98,9 @@ func (e *Encoder) Close() {
 	if e.zstd != nil {
 		e.zstd.Close() // no stream is open, so there is nothing that could fail
 		e.zstd = nil
+	}
+	if e.delta != nil {
+		e.delta.Close()
+		e.delta = nil
 	}
 }

@@ -17,6 +17,8 @@ var (
 	// ErrUnknownCodec is returned for a codec number this version does not know. It does not match ErrCorrupt: the
 	// chunk may have been written by a newer version.
 	ErrUnknownCodec = errors.New("chunk: unknown codec; a newer version may have written it")
+	// ErrNeedsBase is returned by Decode for the codec Delta: it takes DecodeDelta, with the bytes of the base.
+	ErrNeedsBase = errors.New("chunk: a delta cannot be decoded without its base")
 	// ErrClosed is returned by an Encoder or Decoder after its Close.
 	ErrClosed = errors.New("chunk: used after Close")
 )
@@ -59,7 +61,7 @@ func (e *ParamError) Error() string {
 }
 
 // DecodeError says why a stored form could not be decoded. It wraps Err, and matches ErrCorrupt unless Err is
-// ErrUnknownCodec, ErrTooLarge, ErrEmpty or ErrClosed: those four are about what was asked for, not about the bytes.
+// ErrUnknownCodec, ErrNeedsBase, ErrTooLarge, ErrEmpty or ErrClosed: those are about what was asked for, not about the bytes.
 type DecodeError struct {
 	Codec     Codec
 	StoredLen int   // length of the stored form, in bytes
@@ -81,7 +83,7 @@ func (e *DecodeError) Is(target error) bool {
 		return false
 	}
 	switch e.Err {
-	case ErrUnknownCodec, ErrTooLarge, ErrEmpty, ErrClosed:
+	case ErrUnknownCodec, ErrNeedsBase, ErrTooLarge, ErrEmpty, ErrClosed:
 		return false
 	}
 	return true
