@@ -120,13 +120,15 @@ type checker struct {
 	used []bool
 	// bad says what is wrong with records of actual.
 	bad map[int]error
+	// bases are what records of actual are stored as the difference to.
+	bases map[int]chunk.ID
 	// unreadable are the packs whose footer cannot be read.
 	unreadable map[packID]error
 	// sound holds nodes, and blocks of file tables, below which all is well.
 	sound map[soundKey]bool
 	// salvaged says of chunks in unreadable packs whether they can be read all the
 	// same, since an index knows their place.
-	salvaged map[chunk.ID]bool
+	salvaged map[salvageKey]bool
 
 	damage map[damageKey]*Damage
 }
@@ -139,6 +141,11 @@ type damageKey struct {
 type soundKey struct {
 	Ref
 	depth int
+}
+
+type salvageKey struct {
+	chunk  chunk.ID
+	asBase bool
 }
 
 // blockDepth marks the key of a block of a file table, which is no node.
@@ -285,7 +292,8 @@ func (c *checker) readPacks(ctx context.Context) error {
 	c.used = make([]bool, c.actual.count())
 	c.bad = make(map[int]error)
 	c.sound = make(map[soundKey]bool)
-	c.salvaged = make(map[chunk.ID]bool)
+	c.salvaged = make(map[salvageKey]bool)
+	c.bases = c.findBases(good)
 	if !c.opts.ReadData {
 		return nil
 	}
@@ -293,7 +301,7 @@ func (c *checker) readPacks(ctx context.Context) error {
 	for _, p := range good {
 		total += p.size
 	}
-	return c.repo.verifyPacks(ctx, good, func(p packContent, bad []badFrame, err error) {
+	return c.repo.verifyPacks(ctx, good, c.actual, func(p packContent, bad []badFrame, err error) {
 		if err != nil {
 			err = outward(err)
 			// One that is gone was taken back by an aborted session, unless a snapshot
@@ -306,6 +314,9 @@ func (c *checker) readPacks(ctx context.Context) error {
 			}
 		}
 		for _, b := range bad {
+			if b.base {
+				continue // found where the base is
+			}
 			if !b.readable {
 				c.bad[c.record(p.id, b.entry)] = b.err
 			}

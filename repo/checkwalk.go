@@ -98,31 +98,17 @@ func (c *checker) below(ctx context.Context, ref Ref, depth int, who subject) (b
 // chunk checks that one chunk can be found and is whole, and marks it as used. It
 // reports whether it can be read.
 func (c *checker) chunk(ctx context.Context, ref Ref, depth int, who subject) bool {
-	whole := false
-	var damaged []*Damage
-	for i := c.actual.find(&ref.ID); i < c.actual.count() && bytes.Equal(c.actual.recordID(i), ref.ID[:]); i++ {
-		c.used[i] = true
-		l := c.actual.location(i)
-		err := c.bad[i]
-		if err == nil && depth == 0 && int64(l.plain) != ref.Span {
-			err = fmt.Errorf("%w: it has %d bytes where %d are expected", ErrCorrupt, l.plain, ref.Span)
-		}
-		if err == nil {
-			whole = true
-			break
-		}
-		damaged = append(damaged, c.placeDamage(ref.ID, l, err))
+	span := ref.Span
+	if depth > 0 {
+		span = 0
 	}
+	whole, damaged := c.places(ctx, &ref.ID, span, false)
 	switch {
-	case whole && c.indexed(&ref.ID):
+	case whole && c.indexed(&ref.ID, false):
 		return true
 	case whole:
-		c.add(Damage{
-			Object: indexPrefix,
-			Err:    fmt.Errorf("%w: chunks are in packs but in no readable index: rebuild the index", ErrMissing),
-		}).harms(who.snapshot, who.path)
-		return false
-	case len(damaged) == 0 && c.salvage(ctx, ref.ID):
+		damaged = []*Damage{c.notIndexed()}
+	case len(damaged) == 0 && c.salvage(ctx, ref.ID, false):
 		return true
 	case len(damaged) == 0:
 		damaged = append(damaged, c.lostChunk(ref.ID))
@@ -133,13 +119,89 @@ func (c *checker) chunk(ctx context.Context, ref Ref, depth int, who subject) bo
 	return false
 }
 
-func (c *checker) indexed(id *chunk.ID) bool {
-	for _, x := range c.indexes {
-		if x.find(id) < x.count() {
-			return true
+// places looks at the places of a chunk up to the first that is whole, and marks
+// them as used. It returns whether there is one, and the damage of the others. With
+// asBase only places count that hold the chunk in full. A span of 0 is not
+// compared.
+func (c *checker) places(ctx context.Context, id *chunk.ID, span int64, asBase bool) (whole bool, damaged []*Damage) {
+	for i := c.actual.find(id); i < c.actual.count() && bytes.Equal(c.actual.recordID(i), id[:]); i++ {
+		l := c.actual.location(i)
+		if asBase && l.codec == chunk.Delta {
+			continue
+		}
+		c.used[i] = true
+		err := c.bad[i]
+		if err == nil && span > 0 && int64(l.plain) != span {
+			err = fmt.Errorf("%w: it has %d bytes where %d are expected", ErrCorrupt, l.plain, span)
+		}
+		if err != nil {
+			damaged = append(damaged, c.placeDamage(*id, l, err))
+			continue
+		}
+		if base, ok := c.bases[i]; ok {
+			if hurt := c.base(ctx, *id, l, base); len(hurt) > 0 {
+				damaged = append(damaged, hurt...)
+				continue
+			}
+		}
+		return true, damaged
+	}
+	return false, damaged
+}
+
+// findBases returns what records of actual are stored as the difference to.
+func (c *checker) findBases(packs []packContent) map[int]chunk.ID {
+	bases := make(map[int]chunk.ID)
+	for _, p := range packs {
+		for _, e := range p.entries {
+			if e.base > 0 {
+				bases[c.record(p.id, e)] = p.bases[e.base-1]
+			}
 		}
 	}
-	return false
+	return bases
+}
+
+// base checks the base of a chunk that lies at l, marks it as used, and returns what
+// keeps it from being read: nothing if it can be.
+func (c *checker) base(ctx context.Context, id chunk.ID, l location, base chunk.ID) []*Damage {
+	whole, damaged := c.places(ctx, &base, 0, true)
+	switch {
+	case whole && c.indexed(&base, true):
+		return nil
+	case whole:
+		return []*Damage{c.notIndexed()}
+	case len(damaged) > 0:
+		return damaged
+	case c.salvage(ctx, base, true):
+		return nil
+	}
+	for _, x := range c.indexes {
+		for i := x.find(&base); i < x.count() && bytes.Equal(x.recordID(i), base[:]); i++ {
+			if at := x.location(i); at.codec != chunk.Delta {
+				return []*Damage{c.placeDamage(base, at, fmt.Errorf("%w: its pack does not hold it", ErrMissing))}
+			}
+		}
+	}
+	return []*Damage{c.placeDamage(id, l, &BaseError{ID: base, Err: fmt.Errorf("%w: no readable pack holds it in full", ErrMissing)})}
+}
+
+// indexed says whether an index names a chunk; with inFull only a place that holds
+// it in full counts.
+func (c *checker) indexed(id *chunk.ID, inFull bool) bool {
+	if inFull {
+		_, ok := c.repo.indexes.Load().locateFull(id)
+		return ok
+	}
+	return c.repo.indexes.Load().has(id)
+}
+
+// notIndexed returns the damage of chunks that readers cannot find.
+func (c *checker) notIndexed() *Damage {
+	return c.add(Damage{
+		Object: indexPrefix,
+		Err:    fmt.Errorf("%w: chunks are in packs but in no readable index: rebuild the index", ErrMissing),
+	})
 }
 
 // placeDamage returns the damage of a place of a chunk: that of the whole pack, if
@@ -152,20 +214,27 @@ func (c *checker) placeDamage(id chunk.ID, l location, err error) *Damage {
 }
 
 // salvage reports whether a chunk can be read although the footer of its pack is
-// damaged.
-func (c *checker) salvage(ctx context.Context, id chunk.ID) bool {
-	ok, tried := c.salvaged[id]
+// damaged; with asBase, whether it can be as the base of another.
+func (c *checker) salvage(ctx context.Context, id chunk.ID, asBase bool) bool {
+	key := salvageKey{id, asBase}
+	ok, tried := c.salvaged[key]
 	if tried {
 		return ok
 	}
 	for _, l := range c.repo.indexes.Load().locate(&id) {
-		if c.unreadable[l.pack] != nil {
-			_, err := c.repo.ReadChunk(ctx, id, nil)
-			ok = err == nil
-			break
+		if c.unreadable[l.pack] == nil || asBase && l.codec == chunk.Delta {
+			continue
 		}
+		var err error
+		if asBase {
+			err = c.repo.tryBase(ctx, id)
+		} else {
+			_, err = c.repo.ReadChunk(ctx, id, nil)
+		}
+		ok = err == nil
+		break
 	}
-	c.salvaged[id] = ok
+	c.salvaged[key] = ok
 	return ok
 }
 

@@ -188,6 +188,17 @@ func (r *Repository) readNode(ctx context.Context, ref Ref, depth int) ([]Ref, e
 	return refs, nil
 }
 
+// DataRefs returns the refs of the data chunks that hold the bytes of a content from
+// start to end, in order, and the offset in the content at which the first of them begins,
+// -1 if there are none. It fails with a *ChunkError for a node that cannot be read, or with
+// the context's error.
+func (r *Repository) DataRefs(ctx context.Context, c Content, start, end int64) (refs []Ref, first int64, err error) {
+	if err := r.use(); err != nil {
+		return nil, -1, err
+	}
+	return r.dataRefs(ctx, c, start, end)
+}
+
 // dataRefs returns the refs of the data chunks that hold the bytes from start to
 // end, and the offset in the content of the first of them.
 func (r *Repository) dataRefs(ctx context.Context, c Content, start, end int64) (refs []Ref, first int64, err error) {

@@ -167,7 +167,7 @@ func (r *Repository) readRun(ctx context.Context, rd *reader, run run, refs []Re
 		err := fetchErr
 		if err == nil {
 			frame := stored[int64(l.offset)-run.start:][:l.stored]
-			err = r.placeChunk(rd, ref, l, frame, p, at)
+			err = r.placeChunk(ctx, rd, ref, l, frame, p, at)
 		}
 		if err != nil {
 			if err = r.placeElsewhere(ctx, ref, l, err, p, at); err != nil {
@@ -180,13 +180,13 @@ func (r *Repository) readRun(ctx context.Context, rd *reader, run run, refs []Re
 }
 
 // placeChunk decodes a chunk into p, directly where all of it belongs there.
-func (r *Repository) placeChunk(rd *reader, ref Ref, l location, frame, p []byte, at int64) error {
+func (r *Repository) placeChunk(ctx context.Context, rd *reader, ref Ref, l location, frame, p []byte, at int64) error {
 	end := at + ref.Span
 	if at >= 0 && end <= int64(len(p)) {
-		_, err := rd.decode(ref.ID, l, frame, p[at:at:end])
+		_, err := r.decode(ctx, rd, nil, ref.ID, l, frame, p[at:at:end])
 		return err
 	}
-	data, err := rd.decode(ref.ID, l, frame, nil)
+	data, err := r.decode(ctx, rd, nil, ref.ID, l, frame, nil)
 	if err != nil {
 		return err
 	}

@@ -26,6 +26,10 @@ func tinyRepo(t *testing.T) (*testDriver, map[string]map[string][]byte) {
 	for _, id := range slices.Sorted(maps.Keys(snapshots)) {
 		mustSnapshot(t, r, id, snapshots[id], fixedCutter(t, 512))
 	}
+	snapshots["third"] = map[string][]byte{"a": edited(edited(shared, 700), 3000)}
+	if n := mustDeltaSnapshot(t, r, "third", snapshots["third"], "first", fixedCutter(t, 512)); n != 2*512 {
+		t.Fatalf("%d bytes are stored as differences", n)
+	}
 	return d, snapshots
 }
 
@@ -127,7 +131,7 @@ func TestEveryByteMatters(t *testing.T) {
 
 func TestLostAndSwappedObjects(t *testing.T) {
 	d, snapshots := tinyRepo(t)
-	both := []string{"first", "second"}
+	all := slices.Sorted(maps.Keys(snapshots))
 	keys := func(prefix string) []string {
 		k := d.keys(prefix)
 		if len(k) < 2 {
@@ -141,7 +145,7 @@ func TestLostAndSwappedObjects(t *testing.T) {
 			delete(hurt.objects, key)
 		}
 		lost, objects := examine(t, "no index", hurt, snapshots)
-		if !slices.Equal(lost, both) || !slices.Equal(objects, []string{indexPrefix}) {
+		if !slices.Equal(lost, all) || !slices.Equal(objects, []string{indexPrefix}) {
 			t.Errorf("lost %q, damaged %q", lost, objects)
 		}
 	})
@@ -158,7 +162,8 @@ func TestLostAndSwappedObjects(t *testing.T) {
 	t.Run("missing manifest", func(t *testing.T) {
 		hurt := d.copy()
 		delete(hurt.objects, "snapshot/first")
-		without := map[string]map[string][]byte{"second": snapshots["second"]}
+		without := maps.Clone(snapshots)
+		delete(without, "first")
 		if lost, objects := examine(t, "no manifest", hurt, without); len(lost)+len(objects) > 0 {
 			t.Errorf("a snapshot that is gone is damage: %q %q", lost, objects)
 		}
@@ -191,7 +196,7 @@ func TestLostAndSwappedObjects(t *testing.T) {
 		for _, key := range append(keys(packPrefix), keys(indexPrefix)...) {
 			hurt.put(key, nil)
 		}
-		if lost, _ := examine(t, "everything empty", hurt, snapshots); !slices.Equal(lost, both) {
+		if lost, _ := examine(t, "everything empty", hurt, snapshots); !slices.Equal(lost, all) {
 			t.Errorf("lost %q", lost)
 		}
 	})
@@ -267,8 +272,8 @@ func TestDamagedIndexDoesNotStopWriting(t *testing.T) {
 	if _, err := readSnapshot(t.Context(), r, "first"); !errors.Is(err, ErrMissing) || !errors.Is(err, ErrCorrupt) || !strings.Contains(err.Error(), index[0]) {
 		t.Errorf("reading without an index: %v", err)
 	}
-	mustSnapshot(t, r, "third", snapshots["first"], fixedCutter(t, 512))
-	wantSnapshot(t, r, "third", snapshots["first"])
+	mustSnapshot(t, r, "fourth", snapshots["first"], fixedCutter(t, 512))
+	wantSnapshot(t, r, "fourth", snapshots["first"])
 	wantSnapshot(t, r, "first", snapshots["first"])
 	// An abort cannot know whether such an index names its packs, and keeps them.
 	packs := len(d.keys(packPrefix))

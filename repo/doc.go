@@ -24,6 +24,10 @@
 // its plain bytes, every time it is read from the bucket. Where a chunk is stored
 // twice, the second place serves when the first is damaged.
 //
+// A chunk may be stored as the difference to another one, which [Writer.AddDelta] does
+// where it saves much. Its ID and its bytes are the same, and so is all that is said
+// here; what it is the difference to counts as used by the snapshots that hold it.
+//
 // # Concurrency
 //
 // A Repository, a Session and a ContentReader are safe for concurrent use; a Writer
@@ -37,14 +41,15 @@
 // Errors are told apart with errors.Is: [ErrNotRepository], [ErrRepositoryExists],
 // [ErrNotFound], [ErrExists], [ErrBadID], [ErrInvalid], [ErrClosed]. What was read is
 // damaged ([ErrCorrupt]: restore it from a copy), gone ([ErrMissing]) or newer than
-// this library ([ErrFormat]); [CorruptError], [FormatError] and [ChunkError] say which
-// object. Errors of the bucket are wrapped, so that errors.Is(err, syscall.ENOSPC) and
+// this library ([ErrFormat]); [CorruptError], [FormatError], [ChunkError]
+// and [BaseError] say which object. Errors of the bucket are wrapped, so that errors.Is(err, syscall.ENOSPC) and
 // the like hold. Nothing is retried here: drivers do that.
 //
 // # Limits
 //
 // A chunk has 1 byte to [chunk.MaxSize], a path at most 4096 bytes, a manifest 16 MiB.
 // A session holds one pack of [Options].PackSize for each Writer and upload at most,
-// and about 150 bytes for each new chunk; an open repository holds its indexes, 48 bytes
+// and about 150 bytes for each new chunk, and for each Writer that stores
+// differences a few MiB; an open repository holds its indexes, 48 bytes
 // a chunk.
 package repo

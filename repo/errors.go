@@ -105,3 +105,18 @@ func (e *ChunkError) Error() string {
 
 // Unwrap returns the cause.
 func (e *ChunkError) Unwrap() error { return e.Err }
+
+// A BaseError says that a chunk which is stored as the difference to another one, the
+// base, cannot be read or stored because of the base. It stands within the ChunkError
+// of the first, and unwraps to what is wrong with the second.
+type BaseError struct {
+	ID  chunk.ID // the base
+	Err error
+}
+
+func (e *BaseError) Error() string {
+	return "the chunk " + e.ID.String() + " that it is stored as the difference to: " + e.Err.Error()
+}
+
+// Unwrap returns the cause.
+func (e *BaseError) Unwrap() error { return e.Err }

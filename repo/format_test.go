@@ -1,6 +1,8 @@
 package repo
 
 import (
+	"bytes"
+	"encoding/hex"
 	"io/fs"
 	"os"
 	"strings"
@@ -12,6 +14,40 @@ import (
 	"github.com/holdstill/holdstill/chunk"
 )
 
+// vectorBase and vectorDelta are two chunks of 100 bytes, the second stored as the
+// difference to the first in the form vectorFrame. That is pinned, since encoders may
+// find other frames for the same bytes.
+func vectorBase() []byte {
+	var b []byte
+	for n := range 100 {
+		b = append(b, byte(n))
+	}
+	return b
+}
+
+func vectorDelta() []byte {
+	b := vectorBase()
+	copy(b[50:], "holdstill")
+	return b
+}
+
+const vectorFrame = "8e2eb1bba3040b8f611a1240a0e111c74b45cfc9caed10b95f6372db1c40b8b5" +
+	"28b52ffd206495000048686f6c647374696c6c0210064ee83e2320"
+
+// vectorPack is a pack of both, with a fixed salt.
+func vectorPack() ([]byte, packID) {
+	var b packBuilder
+	b.reset()
+	start := len(b.buf)
+	b.buf = append(b.buf, vectorBase()...)
+	b.add(chunk.Identify(vectorBase()), start, 100, chunk.Raw)
+	start = len(b.buf)
+	b.buf, _ = hex.AppendDecode(b.buf, []byte(vectorFrame))
+	b.add(chunk.Identify(vectorDelta()), start, 100, chunk.Delta)
+	id := b.finishSalted([packSaltSize]byte{0xaa, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 0xbb})
+	return b.buf, id
+}
+
 // formatVectors computes what FORMAT.md gives as test vectors: hexadecimal, in
 // lines of 64 digits, or text.
 func formatVectors() map[string]string {
@@ -19,7 +55,9 @@ func formatVectors() map[string]string {
 	id := chunk.Identify(text)
 	pack, packID := samplePack("holdstill")
 	entries := []packEntry{{id: id, offset: packHeaderSize, stored: 9, plain: 9, codec: chunk.Raw}}
-	index, x := buildIndex([]packContent{{packInfo{packID, int64(len(pack))}, entries}}, nil)
+	index, x := buildIndex([]packContent{{packInfo: packInfo{packID, int64(len(pack))}, entries: entries}}, nil)
+	base, delta := chunk.Identify(vectorBase()), chunk.Identify(vectorDelta())
+	deltaPack, _ := vectorPack()
 	node := appendRef(appendRef(nil, Ref{id, 9}), Ref{id, 9})
 	block := appendFile([]byte{1}, &File{
 		Path: "kv/CURRENT", Mode: fs.FileMode(0o640), ModTime: time.Date(2026, 3, 14, 15, 9, 26, 535897932, time.UTC), Size: 9,
@@ -29,6 +67,10 @@ func formatVectors() map[string]string {
 	return map[string]string{
 		"chunk ID of the 9 bytes \"holdstill\"": hexOf(id[:]),
 		"pack":                                  hexOf(pack),
+		"chunk ID of the base":                  hexOf(base[:]),
+		"chunk ID of the delta":                 hexOf(delta[:]),
+		"delta":                                 vectorFrame,
+		"pack of base and delta":                hexOf(deltaPack),
 		"pack key":                              packKey(packID),
 		"index":                                 hexOf(index),
 		"index key":                             indexKey(x.id),
@@ -77,16 +119,22 @@ func TestFormatVectorsRead(t *testing.T) {
 	v := formatVectors()
 	d.put(configKey, []byte(v["holdstill.json"]+"\n"))
 	d.put(v["pack key"], pack)
+	deltaPack, deltaID := vectorPack()
+	d.put(packKey(deltaID), deltaPack)
 	r := openTestRepo(t, d.bucket(t), Options{})
 	if r.ID() != "00112233445566778899aabbccddeeff" || v["pack key"] != packKey(id) {
 		t.Errorf("repository %s, pack %s", r.ID(), v["pack key"])
 	}
 	done, err := r.RebuildIndex(t.Context(), RebuildOptions{})
-	if err != nil || done.Packs != 1 || len(d.keys(v["index key"])) != 1 {
+	if err != nil || done.Packs != 2 || done.Chunks != 3 {
 		t.Errorf("rebuilt %+v as %q: %v", done, d.keys(indexPrefix), err)
 	}
 	got, err := r.ReadChunk(t.Context(), chunk.Identify([]byte("holdstill")), nil)
 	if err != nil || string(got) != "holdstill" {
+		t.Errorf("chunk %q: %v", got, err)
+	}
+	got, err = r.ReadChunk(t.Context(), chunk.Identify(vectorDelta()), nil)
+	if err != nil || !bytes.Equal(got, vectorDelta()) {
 		t.Errorf("chunk %q: %v", got, err)
 	}
 }

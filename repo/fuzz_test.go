@@ -86,6 +86,8 @@ func FuzzPackFooter(f *testing.F) {
 	f.Add(one)
 	two, _ := samplePack("a", "bc")
 	f.Add(two)
+	withDelta, _ := vectorPack()
+	f.Add(withDelta)
 	f.Add(bytes.Replace(two, []byte(packMagic), []byte("HOLDSACK"), 1))
 	f.Add(one[:len(one)-1])
 	f.Fuzz(func(t *testing.T, data []byte) {
@@ -101,17 +103,20 @@ func FuzzPackFooter(f *testing.F) {
 		}
 		footer := rest[int64(len(rest))-trailer.footerLength:]
 		// The name is made to fit: otherwise no input would get past it.
-		entries, err := parsePackFooter("x", sumPack(header, footer), header, footer, size)
+		p, err := parsePackFooter("x", packInfo{sumPack(header, footer), size}, header, footer)
 		if err != nil {
 			wantTyped(t, err)
 			return
 		}
 		again := bytes.Clone(footer[:footerHeadSize])
-		for _, e := range entries {
+		for _, e := range p.entries {
 			again = appendPackEntry(again, e)
 			if e.end() > size || e.plain > chunk.MaxSize {
 				t.Fatalf("entry %+v in a pack of %d bytes", e, size)
 			}
+		}
+		for _, base := range p.bases {
+			again = append(again, base[:]...)
 		}
 		if !bytes.Equal(again, footer) {
 			t.Fatal("the footer is encoded differently")
@@ -125,8 +130,8 @@ func sampleIndex() ([]byte, *index) {
 	size := int64(len(pack))
 	trailer, _ := parsePackTrailer("", pack[size-packTrailerSize:], size)
 	footer := pack[size-packTrailerSize-trailer.footerLength : size-packTrailerSize]
-	entries, _ := parsePackFooter("", id, pack[:packHeaderSize], footer, size)
-	return buildIndex([]packContent{{packInfo{id, size}, entries}}, []indexID{blake3.Sum256([]byte("an older index"))})
+	p, _ := parsePackFooter("", packInfo{id, size}, pack[:packHeaderSize], footer)
+	return buildIndex([]packContent{p}, []indexID{blake3.Sum256([]byte("an older index"))})
 }
 
 func FuzzIndex(f *testing.F) {

@@ -20,19 +20,24 @@ var makeGolden = flag.Bool("make-golden", false, "write testdata/golden/v1 if it
 
 const goldenDir = "testdata/golden/v1"
 
-// goldenPolicies name the three snapshots of the golden repository, each stored
-// under another policy, so that all codecs are in it.
-var goldenPolicies = map[string]chunk.Policy{"balanced": chunk.Balanced, "fast": chunk.Fast, "small": chunk.Small}
+// goldenPolicies name the four snapshots of the golden repository, each stored
+// under another policy, and one as differences to another, so that all codecs are in it.
+var goldenPolicies = map[string]chunk.Policy{"balanced": chunk.Balanced, "delta": chunk.Balanced, "fast": chunk.Fast, "small": chunk.Small}
 
 func goldenFiles(id string) map[string][]byte {
 	seed := uint64(goldenPolicies[id])
-	return map[string][]byte{
-		"kv/000007.sst":  rowData(7, 8000), // the same in all three
+	files := map[string][]byte{
+		"kv/000007.sst":  rowData(7, 8000), // the same in all but one
 		"kv/CURRENT":     []byte("MANIFEST-000001\n"),
 		"kv/EMPTY":       {},
 		"kv/noise":       noiseData(seed, 1500),
 		"meta/übergröße": rowData(seed+20, 12*512+5),
 	}
+	if id == "delta" {
+		files["kv/000007.sst"] = edited(edited(files["kv/000007.sst"], 600), 7700)
+		files["meta/übergröße"] = edited(files["meta/übergröße"], 5000)
+	}
+	return files
 }
 
 func goldenManifest(id string) Manifest {
@@ -102,7 +107,7 @@ func TestGoldenRepository(t *testing.T) {
 			codecs[x.location(i).codec] = true
 		}
 	}
-	if len(codecs) != 3 {
+	if len(codecs) != 4 {
 		t.Errorf("codecs %v", codecs)
 	}
 	page := goldenFiles("fast")["kv/000007.sst"][:512]
@@ -137,7 +142,12 @@ func writeGolden(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		staged, err := stageFiles(t.Context(), s, id, goldenFiles(id), fixedCutter(t, 512))
+		var staged *Manifest
+		if id == "delta" {
+			staged, err = stageDeltas(t.Context(), r, s, id, goldenFiles(id), "balanced", fixedCutter(t, 512))
+		} else {
+			staged, err = stageFiles(t.Context(), s, id, goldenFiles(id), fixedCutter(t, 512))
+		}
 		if err != nil {
 			t.Fatal(err)
 		}

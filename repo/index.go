@@ -106,6 +106,8 @@ func (x *index) find(id *chunk.ID) int {
 type packContent struct {
 	packInfo
 	entries []packEntry
+	// bases are the chunks that deltas among the entries are differences to.
+	bases []chunk.ID
 }
 
 // maxIndexChunks is how many chunks go into one index, so that it stays well below

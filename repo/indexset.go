@@ -1,6 +1,7 @@
 package repo
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"slices"
@@ -45,7 +46,8 @@ func (s *indexSet) brokenErr() error {
 	return errors.Join(errs...)
 }
 
-// locate returns the places a chunk is stored in, best first.
+// locate returns the places a chunk is stored in, best first: in full before as a
+// difference.
 func (s *indexSet) locate(id *chunk.ID) []location {
 	var out []location
 	for _, x := range s.indexes {
@@ -56,6 +58,7 @@ func (s *indexSet) locate(id *chunk.ID) []location {
 			}
 		}
 	}
+	slices.SortStableFunc(out, func(a, b location) int { return deltaOrder(a) - deltaOrder(b) })
 	return out
 }
 
@@ -64,6 +67,25 @@ func (s *indexSet) locateOne(id *chunk.ID) (location, bool) {
 	for _, x := range s.indexes {
 		if i := x.find(id); i < x.count() {
 			return x.location(i), true
+		}
+	}
+	return location{}, false
+}
+
+func deltaOrder(l location) int {
+	if l.codec == chunk.Delta {
+		return 1
+	}
+	return 0
+}
+
+// locateFull returns one place that holds a chunk in full, without allocating.
+func (s *indexSet) locateFull(id *chunk.ID) (location, bool) {
+	for _, x := range s.indexes {
+		for i := x.find(id); i < x.count() && bytes.Equal(x.recordID(i), id[:]); i++ {
+			if l := x.location(i); l.codec != chunk.Delta {
+				return l, true
+			}
 		}
 	}
 	return location{}, false

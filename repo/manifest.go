@@ -98,6 +98,9 @@ type Stats struct {
 	BytesVerified int64 `json:"bytesVerified,omitempty"`
 	// BytesNew is the plain size of the chunks that the repository did not have.
 	BytesNew int64 `json:"bytesNew"`
+	// BytesDelta is how much of BytesNew is stored as the difference to chunks of the
+	// parent.
+	BytesDelta int64 `json:"bytesDelta,omitempty"`
 	// BytesStored is what those chunks take in the repository: the packs that were
 	// written, with file tables.
 	BytesStored int64 `json:"bytesStored"`

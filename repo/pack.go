@@ -19,7 +19,8 @@ import (
 //
 //	header   "HOLDPACK" | version uint32 | reserved uint32 = 0
 //	frame    the stored bytes of one chunk
-//	footer   count uint32 | record size uint32 = 48 | salt [16]byte | count records
+//	footer   count uint32 | record size uint32 = 48 | salt [16]byte | count records |
+//	         the ID of the base, [32]byte, of each record whose codec is delta, in their order
 //	record   chunk ID [32]byte | offset uint32 | stored length uint32 |
 //	         plain length uint24 | codec uint8 | CRC-32C of the stored bytes uint32
 //	trailer  footer length uint32 | reserved uint32 = 0 | pack ID [32]byte | "HOLDPEND"
@@ -40,6 +41,7 @@ const (
 	packHeaderSize  = 16
 	packTrailerSize = 48
 	packRecordSize  = 48
+	packBaseSize    = 32
 	packSaltSize    = 16
 	footerHeadSize  = 8 + packSaltSize
 
@@ -70,6 +72,9 @@ type packEntry struct {
 	plain  uint32
 	codec  chunk.Codec
 	crc    uint32
+	// base is 1 + the number of the chunk's base among the bases of the pack, 0 for a
+	// chunk that is stored in full.
+	base uint32
 }
 
 func (e packEntry) end() int64 { return int64(e.offset) + int64(e.stored) }
@@ -107,13 +112,14 @@ func entrySizesValid(stored, plain uint32) bool {
 type packBuilder struct {
 	buf     []byte
 	entries []packEntry
+	bases   []chunk.ID
 }
 
 func (b *packBuilder) reset() {
 	b.buf = append(b.buf[:0], packMagic...)
 	b.buf = binary.LittleEndian.AppendUint32(b.buf, FormatVersion)
 	b.buf = binary.LittleEndian.AppendUint32(b.buf, 0)
-	b.entries = b.entries[:0]
+	b.entries, b.bases = b.entries[:0], b.bases[:0]
 }
 
 // reserve makes room for n more bytes behind buf and for the footer, not beyond
@@ -138,11 +144,11 @@ const (
 
 // size returns how long the pack would be if it were finished now, in bytes.
 func (b *packBuilder) size() int {
-	return len(b.buf) + footerHeadSize + packRecordSize*len(b.entries) + packTrailerSize
+	return len(b.buf) + footerHeadSize + packRecordSize*len(b.entries) + packBaseSize*len(b.bases) + packTrailerSize
 }
 
 // add records the frame that was just appended to buf, which began at offset
-// start.
+// start. A delta must be long enough to name its base.
 func (b *packBuilder) add(id chunk.ID, start int, plain int, codec chunk.Codec) packEntry {
 	e := packEntry{
 		id:     id,
@@ -151,6 +157,11 @@ func (b *packBuilder) add(id chunk.ID, start int, plain int, codec chunk.Codec) 
 		plain:  uint32(plain),
 		codec:  codec,
 		crc:    crc32.Checksum(b.buf[start:], castagnoli),
+	}
+	if codec == chunk.Delta {
+		base, _ := chunk.DeltaBase(b.buf[start:])
+		b.bases = append(b.bases, base)
+		e.base = uint32(len(b.bases))
 	}
 	b.entries = append(b.entries, e)
 	return e
@@ -171,6 +182,9 @@ func (b *packBuilder) finishSalted(salt [packSaltSize]byte) packID {
 	b.buf = append(b.buf, salt[:]...)
 	for _, e := range b.entries {
 		b.buf = appendPackEntry(b.buf, e)
+	}
+	for i := range b.bases {
+		b.buf = append(b.buf, b.bases[i][:]...)
 	}
 	length := len(b.buf) - footer
 	id := sumPack(b.buf[:packHeaderSize], b.buf[footer:])
@@ -210,32 +224,43 @@ func parsePackTrailer(object string, b []byte, size int64) (t packTrailer, err e
 
 // parsePackFooter checks a pack's header and footer against each other, the
 // pack's name and its size, and returns what the pack holds.
-func parsePackFooter(object string, want packID, header, footer []byte, size int64) ([]packEntry, error) {
+func parsePackFooter(object string, want packInfo, header, footer []byte) (p packContent, err error) {
+	p.packInfo = want
 	if string(header[:8]) != packMagic {
-		return nil, corrupt(object, "it does not begin as a pack does")
+		return p, corrupt(object, "it does not begin as a pack does")
 	}
-	if sumPack(header, footer) != want {
-		return nil, corrupt(object, "its header and footer do not match its name")
+	if sumPack(header, footer) != want.id {
+		return p, corrupt(object, "its header and footer do not match its name")
 	}
 	if v := binary.LittleEndian.Uint32(header[8:]); v != FormatVersion {
-		return nil, &FormatError{Object: object, Version: int(v)}
+		return p, &FormatError{Object: object, Version: int(v)}
 	}
 	count := int64(binary.LittleEndian.Uint32(footer))
-	if binary.LittleEndian.Uint32(footer[4:]) != packRecordSize || count*packRecordSize != int64(len(footer)-footerHeadSize) {
-		return nil, corrupt(object, "its footer's length and count do not agree")
+	if binary.LittleEndian.Uint32(footer[4:]) != packRecordSize || count*packRecordSize > int64(len(footer)-footerHeadSize) {
+		return p, corrupt(object, "its footer's length and count do not agree")
 	}
-	entries := make([]packEntry, 0, count)
+	p.entries = make([]packEntry, 0, count)
+	records := footer[footerHeadSize:][:count*packRecordSize]
+	bases := footer[footerHeadSize+len(records):]
 	at := int64(packHeaderSize)
-	for b := footer[footerHeadSize:]; len(b) > 0; b = b[packRecordSize:] {
+	for b := records; len(b) > 0; b = b[packRecordSize:] {
 		e := parsePackEntry(b)
 		if int64(e.offset) != at || !entrySizesValid(e.stored, e.plain) {
-			return nil, corrupt(object, "record %d of its footer cannot be true", len(entries))
+			return p, corrupt(object, "record %d of its footer cannot be true", len(p.entries))
+		}
+		if e.codec == chunk.Delta {
+			if len(bases) < packBaseSize {
+				return p, corrupt(object, "its footer lacks the base of record %d", len(p.entries))
+			}
+			p.bases = append(p.bases, chunk.ID(bases))
+			e.base = uint32(len(p.bases))
+			bases = bases[packBaseSize:]
 		}
 		at = e.end()
-		entries = append(entries, e)
+		p.entries = append(p.entries, e)
 	}
-	if at+int64(len(footer))+packTrailerSize != size {
-		return nil, corrupt(object, "its %d bytes are not what its footer describes", size)
+	if len(bases) > 0 || at+int64(len(footer))+packTrailerSize != want.size {
+		return p, corrupt(object, "its %d bytes are not what its footer describes", want.size)
 	}
-	return entries, nil
+	return p, nil
 }

@@ -9,6 +9,8 @@ import (
 	"sync"
 
 	"golang.org/x/sync/errgroup"
+
+	"github.com/holdstill/holdstill/chunk"
 )
 
 // footerGuess is how much of a pack's end is read at first, in bytes: enough for
@@ -17,31 +19,31 @@ const footerGuess = 64 << 10
 
 // readPackFooter returns what a pack says that it holds, checked against its name.
 // It costs one request where the pack is small, else two or three.
-func (r *Repository) readPackFooter(ctx context.Context, id packID, size int64) ([]packEntry, error) {
-	key := packKey(id)
+func (r *Repository) readPackFooter(ctx context.Context, p packInfo) (packContent, error) {
+	content, key, size := packContent{packInfo: p}, packKey(p.id), p.size
 	if size < packHeaderSize+packTrailerSize {
-		return nil, corrupt(key, "its %d bytes cannot be a pack", size)
+		return content, corrupt(key, "its %d bytes cannot be a pack", size)
 	}
 	if size > maxPackSize {
-		return nil, corrupt(key, "its %d bytes are more than the %d allowed", size, maxPackSize)
+		return content, corrupt(key, "its %d bytes are more than the %d allowed", size, maxPackSize)
 	}
 	tail := make([]byte, min(size, footerGuess))
 	if err := r.store.readRange(ctx, key, tail, size-int64(len(tail))); err != nil {
-		return nil, err
+		return content, err
 	}
 	header := tail[:packHeaderSize]
 	if int64(len(tail)) < size {
 		header = make([]byte, packHeaderSize)
 		if err := r.store.readRange(ctx, key, header, 0); err != nil {
-			return nil, err
+			return content, err
 		}
 	}
 	trailer, err := parsePackTrailer(key, tail[len(tail)-packTrailerSize:], size)
 	if err != nil {
-		return nil, err
+		return content, err
 	}
-	if trailer.id != id {
-		return nil, corrupt(key, "it is the pack %s under another name", trailer.id)
+	if trailer.id != p.id {
+		return content, corrupt(key, "it is the pack %s under another name", trailer.id)
 	}
 	footer := tail[:len(tail)-packTrailerSize]
 	if int64(len(footer)) >= trailer.footerLength {
@@ -49,10 +51,10 @@ func (r *Repository) readPackFooter(ctx context.Context, id packID, size int64) 
 	} else {
 		footer = make([]byte, trailer.footerLength)
 		if err := r.store.readRange(ctx, key, footer, size-packTrailerSize-trailer.footerLength); err != nil {
-			return nil, err
+			return content, err
 		}
 	}
-	return parsePackFooter(key, id, header, footer, size)
+	return parsePackFooter(key, p, header, footer)
 }
 
 // footerResult is what reading one pack's footer gave.
@@ -80,7 +82,7 @@ func (r *Repository) readAllFooters(ctx context.Context) ([]footerResult, error)
 	for i := range out {
 		p := &out[i]
 		group.Go(func() error {
-			p.entries, p.err = r.readPackFooter(ctx, p.id, p.size)
+			p.packContent, p.err = r.readPackFooter(ctx, p.packInfo)
 			return context.Cause(ctx)
 		})
 	}
@@ -91,14 +93,17 @@ func (r *Repository) readAllFooters(ctx context.Context) ([]footerResult, error)
 type badFrame struct {
 	entry packEntry
 	err   error
+	// base: the frame is as it was written, but the chunk that it is the difference
+	// to is damaged or not there.
+	base bool
 	// readable: the damage is in bits that do not matter to the decoder, so that
 	// the right bytes still come out.
 	readable bool
 }
 
-// verifyPack reads all of a pack and checks every chunk in it. The error is one
-// of reading; damage is in the result.
-func (r *Repository) verifyPack(ctx context.Context, p packContent) ([]badFrame, error) {
+// verifyPack reads all of a pack and checks every chunk in it. Bases are looked for
+// in what all says. The error is one of reading; damage is in the result.
+func (r *Repository) verifyPack(ctx context.Context, p packContent, all *indexSet) ([]badFrame, error) {
 	rd, err := r.takeReader()
 	if err != nil {
 		return nil, err
@@ -122,11 +127,7 @@ func (r *Repository) verifyPack(ctx context.Context, p packContent) ([]badFrame,
 			b := badFrame{entry: e, err: readErr}
 			if readErr == nil {
 				frame := stored[int64(e.offset)-start:][:e.stored]
-				l := location{pack: p.id, offset: e.offset, stored: e.stored, plain: e.plain, codec: e.codec}
-				plain, b.err = rd.decode(e.id, l, frame, plain[:0])
-				if b.err == nil && crc32.Checksum(frame, castagnoli) != e.crc {
-					b.err, b.readable = fmt.Errorf("%w: its checksum does not match, though it can still be read", ErrCorrupt), true
-				}
+				plain = r.verifyFrame(ctx, rd, p, all, &b, frame, plain[:0])
 			}
 			if b.err != nil {
 				bad = append(bad, b)
@@ -137,9 +138,31 @@ func (r *Repository) verifyPack(ctx context.Context, p packContent) ([]badFrame,
 	return bad, nil
 }
 
-// verifyPacks runs verifyPack over many packs at once and calls done, one call at
+// verifyFrame decodes one chunk to dst and records in b what is wrong with it.
+func (r *Repository) verifyFrame(ctx context.Context, rd *reader, p packContent, all *indexSet, b *badFrame, frame, dst []byte) []byte {
+	e := b.entry
+	sum := crc32.Checksum(frame, castagnoli) == e.crc
+	l := location{pack: p.id, offset: e.offset, stored: e.stored, plain: e.plain, codec: e.codec}
+	dst, b.err = r.decode(ctx, rd, all, e.id, l, frame, dst)
+	var base *BaseError
+	switch {
+	case errors.As(b.err, &base):
+		b.base = sum && (errors.Is(b.err, ErrCorrupt) || errors.Is(b.err, ErrMissing) || errors.Is(b.err, ErrFormat))
+	case b.err != nil:
+	case !sum:
+		b.err, b.readable = fmt.Errorf("%w: its checksum does not match, though it can still be read", ErrCorrupt), true
+	case e.base > 0:
+		if got, _ := chunk.DeltaBase(frame); got != p.bases[e.base-1] {
+			b.err = fmt.Errorf("%w: it is the difference to %s, and its pack says to %s", ErrCorrupt, got, p.bases[e.base-1])
+		}
+	}
+	return dst
+}
+
+// verifyPacks runs verifyPack over many packs at once, of which all is an index, and calls done, one call at
 // a time, after each.
-func (r *Repository) verifyPacks(ctx context.Context, packs []packContent, done func(packContent, []badFrame, error)) error {
+func (r *Repository) verifyPacks(ctx context.Context, packs []packContent, all *index, done func(packContent, []badFrame, error)) error {
+	set := &indexSet{indexes: []*index{all}}
 	var mu sync.Mutex
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(runtime.GOMAXPROCS(0))
@@ -148,7 +171,7 @@ func (r *Repository) verifyPacks(ctx context.Context, packs []packContent, done 
 			if err := context.Cause(ctx); err != nil {
 				return err
 			}
-			bad, err := r.verifyPack(ctx, p)
+			bad, err := r.verifyPack(ctx, p, set)
 			if ctx.Err() != nil {
 				return context.Cause(ctx)
 			}

@@ -18,10 +18,15 @@ type reader struct {
 	decoder *chunk.Decoder
 	ident   *chunk.Identifier
 	stored  []byte
+
+	// base holds the plain bytes of the last base, window the stored ones.
+	base   []byte
+	window frameWindow
 }
 
 func (r *Repository) takeReader() (*reader, error) {
 	if rd, ok := r.readers.Get().(*reader); ok {
+		rd.window.reset()
 		return rd, nil
 	}
 	decoder, err := chunk.NewDecoder()
@@ -69,7 +74,7 @@ func (r *Repository) readFrom(ctx context.Context, id chunk.ID, places []locatio
 		err := r.store.readRange(ctx, packKey(l.pack), stored, int64(l.offset))
 		out := dst
 		if err == nil {
-			out, err = rd.decode(id, l, stored, dst)
+			out, err = r.decode(ctx, rd, nil, id, l, stored, dst)
 		}
 		if err == nil {
 			return out, nil
@@ -86,13 +91,14 @@ func (r *Repository) readFrom(ctx context.Context, id chunk.ID, places []locatio
 
 // chunkError wraps the reason why a chunk could not be read from a place.
 func chunkError(id chunk.ID, l location, err error) error {
-	if errors.Is(err, errKeyMissing) {
+	if errors.Is(err, errKeyMissing) && !errors.Is(err, ErrMissing) {
 		err = fmt.Errorf("%w: %w", ErrMissing, err)
 	}
 	return &ChunkError{ID: id, Pack: packKey(l.pack), Offset: int64(l.offset), Length: int64(l.stored), Err: err}
 }
 
-// decode appends the plain bytes of a chunk to dst, checked against its ID.
+// decode appends the plain bytes of a chunk that is stored in full to dst, checked
+// against its ID.
 func (rd *reader) decode(id chunk.ID, l location, stored, dst []byte) ([]byte, error) {
 	out, err := rd.decoder.Decode(dst, l.codec, stored, int(l.plain))
 	if err == nil {
@@ -152,8 +158,9 @@ func (r *Repository) cachedChunk(ctx context.Context, id chunk.ID) ([]byte, erro
 
 // ReadEncoded appends a chunk to dst as it is stored, and returns how it is encoded and
 // its plain length, after checking that it decodes to the bytes that its ID
-// stands for. Another repository takes it with Writer.AddEncoded. It fails with a
-// *ChunkError.
+// stands for. Another repository takes it with Writer.AddEncoded; under the codec
+// chunk.Delta it needs the chunk that chunk.DeltaBase names before that. A place that holds the
+// chunk in full is preferred. It fails with a *ChunkError.
 func (r *Repository) ReadEncoded(ctx context.Context, id chunk.ID, dst []byte) (stored []byte, codec chunk.Codec, size int, err error) {
 	if err := r.use(); err != nil {
 		return dst, 0, 0, err
@@ -172,7 +179,7 @@ func (r *Repository) ReadEncoded(ctx context.Context, id chunk.ID, dst []byte) (
 		out := slices.Grow(dst, int(l.stored))[:len(dst)+int(l.stored)]
 		err := r.store.readRange(ctx, packKey(l.pack), out[len(dst):], int64(l.offset))
 		if err == nil {
-			rd.stored, err = rd.decode(id, l, out[len(dst):], rd.stored[:0])
+			rd.stored, err = r.decode(ctx, rd, nil, id, l, out[len(dst):], rd.stored[:0])
 		}
 		if err == nil {
 			return out, l.codec, int(l.plain), nil

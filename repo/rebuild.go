@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+
+	"github.com/holdstill/holdstill/chunk"
 )
 
 // RebuildOptions say how RebuildIndex works. The zero value works.
@@ -70,6 +72,7 @@ func (r *Repository) RebuildIndex(ctx context.Context, opts RebuildOptions) (Reb
 			return out, err
 		}
 	}
+	good = withoutLostBases(good, &out)
 	out.Packs = len(good)
 	for _, p := range good {
 		out.Chunks += len(p.entries)
@@ -94,7 +97,8 @@ func (r *Repository) RebuildIndex(ctx context.Context, opts RebuildOptions) (Reb
 // soundChunks returns what of the packs can be read, and reports the rest.
 func (r *Repository) soundChunks(ctx context.Context, packs []packContent, out *Rebuilt) ([]packContent, error) {
 	var sound []packContent
-	err := r.verifyPacks(ctx, packs, func(p packContent, bad []badFrame, err error) {
+	_, all := buildIndex(packs, nil)
+	err := r.verifyPacks(ctx, packs, all, func(p packContent, bad []badFrame, err error) {
 		if err != nil {
 			out.Damaged = append(out.Damaged, err)
 			return
@@ -116,6 +120,45 @@ func (r *Repository) soundChunks(ctx context.Context, packs []packContent, out *
 	})
 	slices.SortFunc(sound, func(a, b packContent) int { return bytes.Compare(a.id[:], b.id[:]) })
 	return sound, err
+}
+
+// withoutLostBases leaves out the chunks that are stored as differences to one that
+// none of the packs holds in full, and reports them. If they stayed, a session that
+// has one of them would take it for stored.
+func withoutLostBases(packs []packContent, out *Rebuilt) []packContent {
+	found := make(map[chunk.ID]bool)
+	for _, p := range packs {
+		for _, base := range p.bases {
+			found[base] = false
+		}
+	}
+	if len(found) == 0 {
+		return packs
+	}
+	for _, p := range packs {
+		for i := range p.entries {
+			if _, base := found[p.entries[i].id]; base && p.entries[i].base == 0 {
+				found[p.entries[i].id] = true
+			}
+		}
+	}
+	var kept []packContent
+	for _, p := range packs {
+		p.entries = slices.DeleteFunc(slices.Clone(p.entries), func(e packEntry) bool {
+			if e.base == 0 || found[p.bases[e.base-1]] {
+				return false
+			}
+			out.Damaged = append(out.Damaged, &ChunkError{
+				ID: e.id, Pack: packKey(p.id), Offset: int64(e.offset), Length: int64(e.stored),
+				Err: &BaseError{ID: p.bases[e.base-1], Err: fmt.Errorf("%w: no readable pack holds it in full", ErrMissing)},
+			})
+			return true
+		})
+		if len(p.entries) > 0 {
+			kept = append(kept, p)
+		}
+	}
+	return kept
 }
 
 // writeRebuilt writes indexes of the packs that supersede the old ones, and

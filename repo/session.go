@@ -3,6 +3,7 @@ package repo
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -38,8 +39,9 @@ type Session struct {
 
 	// mu guards the fields up to the next blank line. Nothing waits while it is held.
 	mu sync.Mutex
-	// pending holds every chunk that a writer of this session took on.
-	pending map[chunk.ID]struct{}
+	// pending holds every chunk that a writer of this session took on, and true for
+	// those that are certain to be stored in full.
+	pending map[chunk.ID]bool
 	// packs are those handed to the bucket, durable or not.
 	packs []packContent
 	// packed counts the chunks in packs. Whenever no Writer holds an unfinished
@@ -64,6 +66,9 @@ type Session struct {
 	// uploads holds a token for each upload under way.
 	uploads  chan struct{}
 	newPlain atomic.Int64
+	newDelta atomic.Int64
+	// warned is set once it was logged that a base cannot be read.
+	warned atomic.Bool
 }
 
 // NewSession begins a write session. End it with Commit or Abort: Abort may be
@@ -83,7 +88,7 @@ func (r *Repository) NewSession(ctx context.Context) (*Session, error) {
 	s := &Session{
 		repo:    r,
 		base:    base,
-		pending: make(map[chunk.ID]struct{}),
+		pending: make(map[chunk.ID]bool),
 		buffers: make(chan *packBuilder, r.opts.Uploads+2),
 		uploads: make(chan struct{}, r.opts.Uploads),
 	}
@@ -95,8 +100,8 @@ func (r *Repository) NewSession(ctx context.Context) (*Session, error) {
 }
 
 // claim says whether the caller has to store the chunk: it is in no pack, and no
-// other Writer took it on.
-func (s *Session) claim(id *chunk.ID) (bool, error) {
+// other Writer took it on. full says that it will be stored in full.
+func (s *Session) claim(id *chunk.ID, full bool) (bool, error) {
 	if s.stopped.Load() {
 		return false, s.state()
 	}
@@ -111,7 +116,7 @@ func (s *Session) claim(id *chunk.ID) (bool, error) {
 	if _, ok := s.pending[*id]; ok {
 		return false, nil
 	}
-	s.pending[*id] = struct{}{}
+	s.pending[*id] = full
 	return true, nil
 }
 
@@ -169,7 +174,9 @@ func (s *Session) upload(ctx context.Context, pack *packBuilder) error {
 	id := pack.finish()
 	content := packContent{
 		packInfo: packInfo{id: id, size: int64(len(pack.buf))},
-		entries:  append([]packEntry(nil), pack.entries...),
+		// What they are differences to is in the footer, and of no use before the
+		// pack is read again.
+		entries: slices.Clone(pack.entries),
 	}
 	s.mu.Lock()
 	if err := s.stateLocked(); err != nil {

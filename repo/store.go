@@ -99,6 +99,21 @@ func (s store) readRange(ctx context.Context, key string, p []byte, offset int64
 	return nil
 }
 
+// readSome fills p from the object's bytes at offset, as far as there are any, and
+// returns how many there were. Fewer than atLeast are an error.
+func (s store) readSome(ctx context.Context, key string, p []byte, offset int64, atLeast int) (int, error) {
+	r, err := s.bucket.NewRangeReader(ctx, key, offset, int64(len(p)), nil)
+	if err != nil {
+		return 0, s.explain(ctx, key, offset+int64(atLeast), err)
+	}
+	defer r.Close()
+	n, err := io.ReadFull(r, p)
+	if err == nil || n >= atLeast && (err == io.ErrUnexpectedEOF || err == io.EOF) {
+		return n, nil
+	}
+	return n, s.explain(ctx, key, offset+int64(atLeast), err)
+}
+
 // explain turns the failure to read an object up to a byte into an error that says
 // whether the object is shorter than that. A connection that breaks looks the same
 // to a reader, and stores differ in what they say of a range that is not there.

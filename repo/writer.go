@@ -14,6 +14,13 @@ type Writer struct {
 	encoder *chunk.Encoder
 	ident   *chunk.Identifier
 	pack    *packBuilder
+
+	// The fields below serve AddDelta: bases, nil before the first one is needed,
+	// reads them; deltas reads chunks that are stored as differences to them; full is
+	// room for a chunk in full.
+	bases  *reader
+	deltas frameWindow
+	full   []byte
 }
 
 // NewWriter returns a Writer, which must be flushed before the session is
@@ -39,14 +46,7 @@ func (s *Session) NewWriter() (*Writer, error) {
 // the context's error; or with ErrInvalid for a chunk of the wrong size, which
 // leaves the session as it was.
 func (w *Writer) Add(ctx context.Context, plain []byte) (id chunk.ID, fresh bool, err error) {
-	if len(plain) < 1 || len(plain) > chunk.MaxSize {
-		return id, false, fmt.Errorf("%w: a chunk of %d bytes, want 1 to %d", ErrInvalid, len(plain), chunk.MaxSize)
-	}
-	if err := context.Cause(ctx); err != nil {
-		return id, false, err
-	}
-	id = w.ident.Identify(plain)
-	if fresh, err = w.session.claim(&id); !fresh || err != nil {
+	if id, fresh, err = w.claim(ctx, plain, true); !fresh || err != nil {
 		return id, false, err
 	}
 	if err := w.room(ctx, chunk.EncodeRoom(len(plain))); err != nil {
@@ -61,23 +61,47 @@ func (w *Writer) Add(ctx context.Context, plain []byte) (id chunk.ID, fresh bool
 	return id, true, w.added(ctx, id, start, len(plain), codec)
 }
 
+// claim names a chunk and says whether this Writer has to store it; full says that
+// it will not be stored as a difference.
+func (w *Writer) claim(ctx context.Context, plain []byte, full bool) (id chunk.ID, fresh bool, err error) {
+	if len(plain) < 1 || len(plain) > chunk.MaxSize {
+		return id, false, fmt.Errorf("%w: a chunk of %d bytes, want 1 to %d", ErrInvalid, len(plain), chunk.MaxSize)
+	}
+	if err := context.Cause(ctx); err != nil {
+		return id, false, err
+	}
+	id = w.ident.Identify(plain)
+	fresh, err = w.session.claim(&id, full)
+	return id, fresh, err
+}
+
 // AddEncoded stores a chunk that is encoded already, as Repository.ReadEncoded of
 // another repository returns it. The caller answers for id, codec, size and stored
-// belonging together; what cannot be true fails with ErrInvalid. Otherwise it is
-// like Add.
+// belonging together; what cannot be true fails with ErrInvalid, and so does a
+// difference, under the codec chunk.Delta, whose base Session.HasFull does not know.
+// Otherwise it is like Add.
 func (w *Writer) AddEncoded(ctx context.Context, id chunk.ID, codec chunk.Codec, stored []byte, size int) (fresh bool, err error) {
 	raw := codec == chunk.Raw
-	if size < 1 || size > chunk.MaxSize || len(stored) < 1 || codec > chunk.Zstd || raw && len(stored) != size || !raw && len(stored) >= size {
+	if size < 1 || size > chunk.MaxSize || len(stored) < 1 || codec > chunk.Delta || raw && len(stored) != size || !raw && len(stored) >= size {
 		return false, fmt.Errorf("%w: chunk %s of %d bytes cannot be stored in %d bytes of %v", ErrInvalid, id, size, len(stored), codec)
 	}
 	if err := context.Cause(ctx); err != nil {
 		return false, err
 	}
-	if fresh, err = w.session.claim(&id); !fresh || err != nil {
+	delta := codec == chunk.Delta
+	if delta {
+		if err := w.checkBase(id, stored); err != nil {
+			return false, fmt.Errorf("%w: chunk %s: %w", ErrInvalid, id, err)
+		}
+	}
+	if fresh, err = w.session.claim(&id, !delta); !fresh || err != nil {
 		return false, err
 	}
-	if err := w.room(ctx, len(stored)); err != nil {
+	if err := w.room(ctx, packBaseSize+len(stored)); err != nil {
 		return false, err
+	}
+	if delta {
+		w.session.newDelta.Add(int64(size))
 	}
 	start := len(w.pack.buf)
 	w.pack.buf = append(w.pack.buf, stored...)
@@ -142,4 +166,8 @@ func (w *Writer) Close() {
 	}
 	w.encoder.Close()
 	w.pack = nil
+	if w.bases != nil {
+		w.session.repo.readers.Put(w.bases)
+		w.bases = nil
+	}
 }

@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/holdstill/holdstill/chunk"
 	"github.com/holdstill/holdstill/repo"
 )
 
@@ -37,7 +38,8 @@ type Result struct {
 	// Snapshot is the description as it stands in the destination: the same as in
 	// the source.
 	Snapshot *repo.Manifest
-	// Chunks is how many chunks were sent, BytesSent their size as stored.
+	// Chunks is how many chunks were sent, BytesSent their size as stored. Chunks that
+	// others are stored as the difference to are among them.
 	Chunks, BytesSent int64
 	// BytesNew is the plain size of those chunks, in bytes.
 	BytesNew int64
@@ -49,7 +51,7 @@ type Result struct {
 const batchSize = 64
 
 // Copy copies one snapshot to another repository, under the same ID. Chunks are
-// not encoded anew. When Copy fails, or ctx ends, the destination lists nothing
+// not encoded anew; what a chunk is stored as the difference to is sent before it. When Copy fails, or ctx ends, the destination lists nothing
 // new and what was sent is deleted again. Errors: repo.ErrNotFound, repo.ErrExists
 // if the destination has a snapshot with this ID, a *repo.ChunkError for a chunk
 // that the source cannot read, the context's cause, or an error of a bucket.
@@ -189,7 +191,16 @@ func (c *copying) chunk(ctx context.Context, w *repo.Writer, u repo.Use, buf []b
 			return buf, err
 		}
 		buf = stored
-		fresh, err := w.AddEncoded(ctx, u.ID, codec, stored, size)
+		whole, err := c.base(ctx, w, codec, stored)
+		if err != nil {
+			return buf, err
+		}
+		var fresh bool
+		if whole {
+			fresh, err = w.AddEncoded(ctx, u.ID, codec, stored, size)
+		} else {
+			fresh, err = c.plain(ctx, w, u.ID)
+		}
 		if err != nil {
 			return buf, err
 		}
@@ -199,6 +210,45 @@ func (c *copying) chunk(ctx context.Context, w *repo.Writer, u repo.Use, buf []b
 	}
 	c.finished(u)
 	return buf, nil
+}
+
+// base makes sure that the destination has what a stored chunk is the difference to,
+// if it is one. It reports whether the chunk can be sent as it is: not where the
+// destination has its base as the difference to yet another chunk, since no base may
+// be one.
+func (c *copying) base(ctx context.Context, w *repo.Writer, codec chunk.Codec, stored []byte) (bool, error) {
+	if codec != chunk.Delta {
+		return true, nil
+	}
+	id, ok := chunk.DeltaBase(stored)
+	if !ok || c.session.HasFull(id) {
+		return ok, nil
+	}
+	if c.session.Has(id) {
+		return false, nil
+	}
+	full, codec, size, err := c.src.ReadEncoded(ctx, id, nil)
+	if err != nil || codec == chunk.Delta {
+		return false, err
+	}
+	fresh, err := w.AddEncoded(ctx, id, codec, full, size)
+	if err != nil {
+		return false, err
+	}
+	if fresh {
+		c.sent.Add(1)
+	}
+	return c.session.HasFull(id), nil
+}
+
+// plain sends a chunk encoded anew.
+func (c *copying) plain(ctx context.Context, w *repo.Writer, id chunk.ID) (bool, error) {
+	data, err := c.src.ReadChunk(ctx, id, nil)
+	if err != nil {
+		return false, err
+	}
+	_, fresh, err := w.Add(ctx, data)
+	return fresh, err
 }
 
 // finished counts a chunk that needs no more work.
