@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/holdstill/holdstill/lock"
@@ -95,6 +96,8 @@ type creation struct {
 	session  *repo.Session
 	read     counter
 	verified counter
+	// basesLost makes sure that one damaged parent is logged once.
+	basesLost sync.Once
 }
 
 // findParent returns the snapshot to compare with, or nil.
@@ -242,6 +245,7 @@ func (c *creation) commit(ctx context.Context, m *Snapshot) error {
 		return err
 	}
 	m.Stats.BytesNew = c.session.BytesNew()
+	m.Stats.BytesDelta = c.session.BytesDelta()
 	m.Stats.BytesStored = c.session.BytesStored()
 	for n := 1; ; n++ {
 		m.ID = newID(c.created, c.opts.Label, n)

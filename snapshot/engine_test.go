@@ -40,6 +40,8 @@ type memory struct {
 	epoch  string
 	pin    func() error
 	settle func(context.Context) error
+	// plain hides that files can be read at any offset.
+	plain bool
 	// open counts views that are not closed yet.
 	open int
 }
@@ -56,8 +58,12 @@ func (m *memory) Pin(ctx context.Context) (*snapshot.View, error) {
 		frozen[name] = &c
 	}
 	m.open++
+	var fsys fs.FS = frozen
+	if m.plain {
+		fsys = plainFS{frozen}
+	}
 	return &snapshot.View{
-		FS: frozen, Hint: m.hint, Epoch: m.epoch, Kind: "memory", Method: "copy", Position: "42", Settle: m.settle,
+		FS: fsys, Hint: m.hint, Epoch: m.epoch, Kind: "memory", Method: "copy", Position: "42", Settle: m.settle,
 		Close: func() error { m.open--; return nil },
 	}, nil
 }

@@ -133,7 +133,7 @@ func (w *worker) segment(ctx context.Context, s segment) error {
 	f := s.file
 	at, ok := f.file.(io.ReaderAt)
 	if ok {
-		refs, err := w.cut(ctx, io.NewSectionReader(at, s.offset, s.length), s.length, f)
+		refs, err := w.cut(ctx, io.NewSectionReader(at, s.offset, s.length), s.offset, s.length, f)
 		f.segments[s.number] = refs
 		return err
 	}
@@ -143,8 +143,8 @@ func (w *worker) segment(ctx context.Context, s segment) error {
 	// The same forced cuts as if it could be read in parts, so that it does not
 	// matter to the repository through which FS a file comes.
 	for n := range f.segments {
-		length := min(segmentSize, f.Size-int64(n)*segmentSize)
-		refs, err := w.cut(ctx, f.file, length, f)
+		offset := int64(n) * segmentSize
+		refs, err := w.cut(ctx, f.file, offset, min(segmentSize, f.Size-offset), f)
 		if err != nil {
 			return err
 		}
@@ -156,8 +156,13 @@ func (w *worker) segment(ctx context.Context, s segment) error {
 // readAhead is how much more than one chunk a worker reads at once, in bytes.
 const readAhead = 1 << 20
 
-// cut reads exactly length bytes and stores them as chunks.
-func (w *worker) cut(ctx context.Context, r io.Reader, length int64, f *sourceFile) ([]repo.Ref, error) {
+// cut reads exactly length bytes, which begin at an offset in f, and stores them as
+// chunks.
+func (w *worker) cut(ctx context.Context, r io.Reader, offset, length int64, f *sourceFile) ([]repo.Ref, error) {
+	bases, err := w.basesOf(ctx, f, offset, length)
+	if err != nil {
+		return nil, err
+	}
 	if need := f.cut.Max() + readAhead; len(w.buf) < need {
 		w.buf = make([]byte, need)
 	}
@@ -183,12 +188,13 @@ func (w *worker) cut(ctx context.Context, r io.Reader, length int64, f *sourceFi
 			}
 		}
 		n := f.cut.Next(w.buf[start:end], length == 0)
-		id, _, err := w.writer.Add(ctx, w.buf[start:start+n])
+		id, err := w.add(ctx, w.buf[start:start+n], bases.at(offset))
 		if err != nil {
 			return nil, err
 		}
 		refs = append(refs, repo.Ref{ID: id, Span: int64(n)})
 		start += n
+		offset += int64(n)
 		w.creation.track.add(0, int64(n))
 		// The server's transactions share these cores, and a goroutine that never
 		// waits keeps them from theirs until the scheduler steps in, after 10 ms.

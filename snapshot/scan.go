@@ -31,6 +31,9 @@ type sourceFile struct {
 	// before is the content that the parent has under the same identity, to be
 	// compared with what is read. Nil for files that are simply read.
 	before *repo.Content
+	// bases is the content that the parent has under the same path, for files whose
+	// chunks are worth storing as differences to those at the same place. Nil for others.
+	bases *repo.Content
 
 	// The fields below belong to reading the file.
 	open     sync.Once
@@ -144,20 +147,21 @@ func (e *Engine) cutter(class Class, page int) (chunk.Cutter, error) {
 }
 
 // reuse gives files the content that the parent has for them, where the source
-// promises that it is the same. Both lists are in the same order.
+// promises that it is the same, and paged files what to store their chunks as the
+// difference to: that needs no promise, since they are read. Both lists are in the
+// same order.
 func (c *creation) reuse(ctx context.Context, files []*sourceFile) error {
 	if c.parent == nil {
 		return nil
 	}
 	same := c.sameEpochs()
-	if len(same) == 0 {
-		return nil
-	}
 	next, stop := iter.Pull2(c.engine.repo.Files(ctx, c.parent))
 	defer stop()
 	old, err, ok := next()
 	for _, f := range files {
-		if f.IsDir() || f.Identity == "" || !same[f.source] {
+		promised := f.Identity != "" && same[f.source]
+		paged := Class(f.Class) == Paged
+		if f.IsDir() || !promised && !paged {
 			continue
 		}
 		for ok && err == nil && old.Path < f.Path {
@@ -169,9 +173,15 @@ func (c *creation) reuse(ctx context.Context, files []*sourceFile) error {
 		if !ok {
 			return nil
 		}
-		if old.Path == f.Path && old.Identity == f.Identity && old.Size == f.Size &&
-			old.Class == f.Class && old.PageSize == f.PageSize && c.present(old.Content) {
+		if old.Path != f.Path || old.Class != f.Class || old.PageSize != f.PageSize {
+			continue
+		}
+		if promised && old.Identity == f.Identity && old.Size == f.Size && c.present(old.Content) {
 			f.take(old.Content, c.opts.Verify || rand.Float64() < c.engine.config.VerifyShare)
+		}
+		if paged && f.cut != nil {
+			content := old.Content
+			f.bases = &content
 		}
 	}
 	return nil

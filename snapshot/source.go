@@ -93,7 +93,9 @@ const (
 	// tables of an LSM tree. They are cut in large fixed pieces.
 	Immutable
 	// Paged files are rewritten in place, page by page, such as B-trees. They are
-	// cut on multiples of the page size.
+	// cut on multiples of the page size, and a chunk in which little changed is
+	// stored as the difference to that at the same place of the same file in the
+	// parent snapshot.
 	Paged
 	// AppendOnly files only grow, such as logs. They are cut in fixed pieces, so
 	// that the head is shared.
