@@ -10,33 +10,34 @@ import (
 // AddDelta is Add for a chunk that may differ little from another one, the base,
 // such as that at the same place of the file's last snapshot. If it does it is stored
 // as the difference, and takes a fraction of the space; reading it then costs reading the
-// base too. It has the same ID and is used like any other chunk.
+// base too. It has the same ID and is used like any other chunk. delta reports whether a
+// new chunk was stored so; where it was not, trying cost reading the base.
 //
 // The base may be any chunk that was in the repository when the session began. Where that
 // is a difference itself, what it is a difference to is taken in its place: bases
 // are always stored in full. A base that is not there, or cannot be read, makes AddDelta
 // store the chunk in full, like Add; it fails as Add does.
-func (w *Writer) AddDelta(ctx context.Context, plain []byte, base chunk.ID) (id chunk.ID, fresh bool, err error) {
+func (w *Writer) AddDelta(ctx context.Context, plain []byte, base chunk.ID) (id chunk.ID, fresh, delta bool, err error) {
 	if id, fresh, err = w.claim(ctx, plain, false); !fresh || err != nil {
-		return id, false, err
+		return id, false, false, err
 	}
 	baseID, data, err := w.base(ctx, base)
 	if err != nil {
-		return id, false, w.session.fail(err)
+		return id, false, false, w.session.fail(err)
 	}
 	if err := w.room(ctx, packBaseSize+len(baseID)+chunk.EncodeRoom(len(plain))); err != nil {
-		return id, false, err
+		return id, false, false, err
 	}
 	start := len(w.pack.buf)
 	buf, codec, err := w.encodeDelta(w.pack.buf, plain, baseID, data)
 	if err != nil {
-		return id, false, w.session.fail(err)
+		return id, false, false, w.session.fail(err)
 	}
 	w.pack.buf = buf
-	if codec == chunk.Delta {
+	if delta = codec == chunk.Delta; delta {
 		w.session.newDelta.Add(int64(len(plain)))
 	}
-	return id, true, w.added(ctx, id, start, len(plain), codec)
+	return id, true, delta, w.added(ctx, id, start, len(plain), codec)
 }
 
 // encodeDelta appends the stored form of plain to dst: the difference to base if

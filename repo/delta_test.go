@@ -51,7 +51,7 @@ func stageDeltas(ctx context.Context, r *Repository, s *Session, id string, file
 			n := c.Next(data, true)
 			var id chunk.ID
 			if len(refs) < len(bases[path]) {
-				id, _, err = w.AddDelta(ctx, data[:n], bases[path][len(refs)].ID)
+				id, _, _, err = w.AddDelta(ctx, data[:n], bases[path][len(refs)].ID)
 			} else {
 				id, _, err = w.Add(ctx, data[:n])
 			}
@@ -373,7 +373,7 @@ func TestMissingBase(t *testing.T) {
 			t.Errorf("error %v", err)
 		}
 		done, err := r.RebuildIndex(t.Context(), RebuildOptions{ReadData: readData})
-		if err != nil || len(done.Damaged) != 2 {
+		if err != nil || len(done.Damaged) != 1 {
 			t.Fatalf("%+v %v", done, err)
 		}
 		for _, err := range done.Damaged {
@@ -562,21 +562,21 @@ func TestAddDeltaWithoutABase(t *testing.T) {
 			}
 			defer w.Close()
 			for n := range 3 {
-				if _, fresh, err := w.AddDelta(ctx, edited(plain, 100*n), base); err != nil || !fresh {
-					t.Fatal(fresh, err)
+				if _, fresh, delta, err := w.AddDelta(ctx, edited(plain, 100*n), base); err != nil || !fresh || delta != (name == "sound") {
+					t.Fatal(fresh, delta, err)
 				}
-				if _, fresh, err := w.AddDelta(ctx, edited(plain, 100*n), base); err != nil || fresh {
-					t.Fatal(fresh, err)
+				if _, fresh, delta, err := w.AddDelta(ctx, edited(plain, 100*n), base); err != nil || fresh || delta {
+					t.Fatal(fresh, delta, err)
 				}
 			}
 			// Not known, or of this session: neither is durable.
 			for _, other := range []chunk.ID{{}, chunk.Identify([]byte("unknown")), chunk.Identify(edited(plain, 0))} {
-				if _, fresh, err := w.AddDelta(ctx, edited(plain, 700+int(other[0])), other); err != nil || !fresh {
-					t.Fatal(fresh, err)
+				if _, fresh, delta, err := w.AddDelta(ctx, edited(plain, 700+int(other[0])), other); err != nil || !fresh || delta {
+					t.Fatal(fresh, delta, err)
 				}
 			}
 			// A chunk that has nothing of its base.
-			if _, _, err := w.AddDelta(ctx, noiseData(4, 3000), base); err != nil {
+			if _, _, _, err := w.AddDelta(ctx, noiseData(4, 3000), base); err != nil {
 				t.Fatal(err)
 			}
 			if err := w.Flush(ctx); err != nil {
@@ -621,18 +621,18 @@ func TestAddDeltaContext(t *testing.T) {
 	defer w.Close()
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, _, err := w.AddDelta(ctx, []byte("some rows"), base); !errors.Is(err, context.Canceled) {
+	if _, _, _, err := w.AddDelta(ctx, []byte("some rows"), base); !errors.Is(err, context.Canceled) {
 		t.Errorf("AddDelta: %v", err)
 	}
 	for _, plain := range [][]byte{nil, make([]byte, chunk.MaxSize+1)} {
-		if _, _, err := w.AddDelta(t.Context(), plain, base); !errors.Is(err, ErrInvalid) {
+		if _, _, _, err := w.AddDelta(t.Context(), plain, base); !errors.Is(err, ErrInvalid) {
 			t.Errorf("%d bytes: %v", len(plain), err)
 		}
 	}
 	if err := s.Abort(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := w.AddDelta(t.Context(), []byte("some rows"), base); !errors.Is(err, ErrClosed) {
+	if _, _, _, err := w.AddDelta(t.Context(), []byte("some rows"), base); !errors.Is(err, ErrClosed) {
 		t.Errorf("after the end: %v", err)
 	}
 	if after := d.keys(""); !slices.Equal(before, after) {

@@ -13,6 +13,9 @@ type bases struct {
 	refs []repo.Ref
 	// first is where in the file the first of refs begins.
 	first int64
+	// missed counts the chunks in a row that differed too much, rest those to come that
+	// are not tried.
+	missed, rest int
 }
 
 // at returns the chunk that began at an offset, the zero ID if none did. The offset
@@ -37,7 +40,7 @@ func (w *worker) basesOf(ctx context.Context, f *sourceFile, offset, length int6
 	refs, first, err := w.creation.engine.repo.DataRefs(ctx, *f.bases, offset, offset+length)
 	switch {
 	case err == nil:
-		return &bases{refs, first}, nil
+		return &bases{refs: refs, first: first}, nil
 	case ctx.Err() != nil:
 		return nil, context.Cause(ctx)
 	case !errors.Is(err, repo.ErrCorrupt) && !errors.Is(err, repo.ErrMissing):
@@ -50,12 +53,31 @@ func (w *worker) basesOf(ctx context.Context, f *sourceFile, offset, length int6
 	return &bases{}, nil
 }
 
-// add stores a chunk, as the difference to base if there is one.
-func (w *worker) add(ctx context.Context, plain []byte, base chunk.ID) (id chunk.ID, err error) {
-	if base.IsZero() {
-		id, _, err = w.writer.Add(ctx, plain)
-	} else {
-		id, _, err = w.writer.AddDelta(ctx, plain, base)
+// add stores the chunk that begins at an offset, as the difference to the one that
+// began there if that is promising.
+func (w *worker) add(ctx context.Context, plain []byte, b *bases, offset int64) (chunk.ID, error) {
+	base := b.at(offset)
+	if base.IsZero() || b.rest > 0 {
+		b.rest = max(b.rest-1, 0)
+		id, _, err := w.writer.Add(ctx, plain)
+		return id, err
+	}
+	id, fresh, delta, err := w.writer.AddDelta(ctx, plain, base)
+	switch {
+	case delta:
+		b.missed = 0
+	case fresh:
+		if b.missed++; b.missed >= patience {
+			b.rest = min(1<<(b.missed-patience), maxRest)
+		}
 	}
 	return id, err
 }
+
+// A file that was written anew, as by a vacuum, has nothing of its old self at the same
+// place. After so many chunks in a row that differ too much, ever more are stored without
+// a try in between, so that little is read in vain.
+const (
+	patience = 4
+	maxRest  = 64
+)

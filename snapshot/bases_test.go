@@ -2,16 +2,19 @@ package snapshot_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"fmt"
 	"io"
 	"io/fs"
 	"math/rand/v2"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/fstest"
 
 	"gocloud.dev/blob"
+	"gocloud.dev/blob/driver"
 
 	"github.com/holdstill/holdstill/repo"
 	"github.com/holdstill/holdstill/snapshot"
@@ -42,6 +45,9 @@ func update(p []byte, seed uint64, count int) []byte {
 func pagedHint(name string) snapshot.Hint {
 	if strings.HasSuffix(name, ".db") {
 		return snapshot.Hint{Class: snapshot.Paged, PageSize: 4096}
+	}
+	if strings.HasSuffix(name, ".log") {
+		return snapshot.Hint{Class: snapshot.AppendOnly}
 	}
 	return snapshot.Hint{}
 }
@@ -136,11 +142,15 @@ func TestWhatIsStoredAsADifference(t *testing.T) {
 		"another page size": {func(src *memory) {
 			src.hint = func(string) snapshot.Hint { return snapshot.Hint{Class: snapshot.Paged, PageSize: 8192} }
 		}, snapshot.CreateOptions{}, false},
+		"a log that grew": {func(src *memory) {
+			src.files["w.log"].Data = append(bytes.Clone(src.files["w.log"].Data), "one more record\n"...)
+			src.files["a.db"].Data = data
+		}, snapshot.CreateOptions{}, true},
 		"another class": {func(src *memory) { src.hint = nil }, snapshot.CreateOptions{}, false},
 		"all new":       {func(src *memory) { src.files["a.db"].Data = noise(5, len(data)) }, snapshot.CreateOptions{}, false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			src := &memory{files: fstest.MapFS{"a.db": {Data: data}, "z.db": {Data: text(8, 10_000)}}, hint: pagedHint, epoch: "1"}
+			src := &memory{files: fstest.MapFS{"a.db": {Data: data}, "w.log": {Data: text(12, 300_000)}, "z.db": {Data: text(8, 10_000)}}, hint: pagedHint, epoch: "1"}
 			e := openEngine(t, snapshot.Config{Sources: map[string]snapshot.Source{"kv": src}})
 			create(t, e, snapshot.CreateOptions{})
 			src.files["a.db"] = &fstest.MapFile{Data: next}
@@ -272,4 +282,50 @@ func hurtPacks(t testing.TB, bucket *blob.Bucket, hurt func([]byte) []byte) {
 			t.Fatal(err)
 		}
 	}
+}
+
+// A file that was written anew is not compared with its old self all the way, and one
+// half of which was is still compared in the other half.
+func TestFilesWrittenAnewAreNotComparedForLong(t *testing.T) {
+	const chunks = 200
+	data := pages(5, chunks<<16)
+	anew := noise(9, len(data))
+	half := append(bytes.Clone(anew[:len(data)/2]), update(data, 1, 4000)[len(data)/2:]...)
+	for name, tt := range map[string]struct {
+		next        []byte
+		least, most int64 // requests for packs
+		delta       int64
+	}{
+		"anew": {anew, 1, 20, 0},
+		"half": {half, 10, 60, 60 << 16},
+	} {
+		t.Run(name, func(t *testing.T) {
+			src := &memory{files: fstest.MapFS{"a.db": {Data: data}}, hint: pagedHint}
+			d := &countingDriver{failingDriver: failingDriver{inner: newBucket(t)}}
+			bucket := blob.NewBucket(d)
+			t.Cleanup(func() { bucket.Close() })
+			e := openEngine(t, snapshot.Config{Bucket: bucket, Sources: map[string]snapshot.Source{"kv": src}, Workers: 1})
+			create(t, e, snapshot.CreateOptions{})
+			src.files["a.db"] = &fstest.MapFile{Data: tt.next}
+			d.reads.Store(0)
+			s := create(t, e, snapshot.CreateOptions{})
+			if n := d.reads.Load(); n < tt.least || n > tt.most || s.Stats.BytesDelta < tt.delta {
+				t.Errorf("%d requests, %+v", n, s.Stats)
+			}
+			wantFile(t, e, s.ID, "kv/a.db", tt.next)
+		})
+	}
+}
+
+// countingDriver counts the requests that read packs.
+type countingDriver struct {
+	failingDriver
+	reads atomic.Int64
+}
+
+func (d *countingDriver) NewRangeReader(ctx context.Context, key string, offset, length int64, opts *driver.ReaderOptions) (driver.Reader, error) {
+	if strings.HasPrefix(key, "pack/") {
+		d.reads.Add(1)
+	}
+	return d.failingDriver.NewRangeReader(ctx, key, offset, length, opts)
 }

@@ -188,7 +188,7 @@ func (w *worker) cut(ctx context.Context, r io.Reader, offset, length int64, f *
 			}
 		}
 		n := f.cut.Next(w.buf[start:end], length == 0)
-		id, err := w.add(ctx, w.buf[start:start+n], bases.at(offset))
+		id, err := w.add(ctx, w.buf[start:start+n], bases, offset)
 		if err != nil {
 			return nil, err
 		}

@@ -147,8 +147,8 @@ func (e *Engine) cutter(class Class, page int) (chunk.Cutter, error) {
 }
 
 // reuse gives files the content that the parent has for them, where the source
-// promises that it is the same, and paged files what to store their chunks as the
-// difference to: that needs no promise, since they are read. Both lists are in the
+// promises that it is the same, and those that change in place what to store their
+// chunks as the difference to: that needs no promise, since they are read. Both lists are in the
 // same order.
 func (c *creation) reuse(ctx context.Context, files []*sourceFile) error {
 	if c.parent == nil {
@@ -160,8 +160,8 @@ func (c *creation) reuse(ctx context.Context, files []*sourceFile) error {
 	old, err, ok := next()
 	for _, f := range files {
 		promised := f.Identity != "" && same[f.source]
-		paged := Class(f.Class) == Paged
-		if f.IsDir() || !promised && !paged {
+		inPlace := Class(f.Class) == Paged || Class(f.Class) == AppendOnly
+		if f.IsDir() || !promised && !inPlace {
 			continue
 		}
 		for ok && err == nil && old.Path < f.Path {
@@ -179,7 +179,7 @@ func (c *creation) reuse(ctx context.Context, files []*sourceFile) error {
 		if promised && old.Identity == f.Identity && old.Size == f.Size && c.present(old.Content) {
 			f.take(old.Content, c.opts.Verify || rand.Float64() < c.engine.config.VerifyShare)
 		}
-		if paged && f.cut != nil {
+		if inPlace && f.cut != nil {
 			content := old.Content
 			f.bases = &content
 		}

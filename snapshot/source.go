@@ -98,7 +98,8 @@ const (
 	// parent snapshot.
 	Paged
 	// AppendOnly files only grow, such as logs. They are cut in fixed pieces, so
-	// that the head is shared.
+	// that the head is shared; the piece that was the last one in the parent snapshot
+	// is stored as the difference to that.
 	AppendOnly
 )
 
