@@ -96,3 +96,34 @@ func ExampleParseID() {
 	// c507758ad9fe7702c63f92abab7023e396e48fec8994ba300775d714a483644f
 	// chunk: bad ID "C507758AD9FE7702C63F92ABAB7023E396E48FEC8994BA300775D714A483644F" at byte 0: want a lower-case hexadecimal digit
 }
+
+// A chunk of which little changed is stored as the difference to what it was.
+func ExampleEncoder_EncodeDelta() {
+	enc, err := chunk.NewEncoder(chunk.EncoderOptions{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer enc.Close()
+	dec, err := chunk.NewDecoder()
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer dec.Close()
+	base := document(1000)
+	changed := append([]byte("a new first line\n"), base...)
+
+	stored, ok, err := enc.EncodeDelta(nil, changed, chunk.Identify(base), base)
+	if err != nil || !ok {
+		log.Fatal(ok, err) // without ok the difference is no shorter: Encode it in full
+	}
+	fmt.Println(len(changed), len(stored) < len(changed)/50)
+
+	id, _ := chunk.DeltaBase(stored)
+	fmt.Println(id == chunk.Identify(base))
+	plain, err := dec.DecodeDelta(nil, stored, base, len(changed))
+	fmt.Println(string(plain) == string(changed), err)
+	// Output:
+	// 37444 true
+	// true
+	// true <nil>
+}

@@ -9,6 +9,8 @@ import (
 
 	"gocloud.dev/blob"
 	"gocloud.dev/blob/driver"
+
+	"github.com/holdstill/holdstill/chunk"
 )
 
 // sinkDriver forgets what is created, so that only the work of this package is
@@ -67,13 +69,25 @@ func BenchmarkAdd(b *testing.B) {
 }
 
 // BenchmarkReadAt reads content of 64 KiB chunks, in sequence by 1 MiB and in
-// single pages at random places.
+// single pages at random places, where all chunks are stored in full and where all are
+// stored as differences.
 func BenchmarkReadAt(b *testing.B) {
 	const size = 16 << 20
 	d := newTestDriver()
 	r := newTestRepo(b, d, Options{CacheSize: 1 << 20})
-	mustSnapshot(b, r, "s", map[string][]byte{"f": rowData(1, size)}, fixedCutter(b, 64<<10))
-	m, err := r.Manifest(b.Context(), "s")
+	data := rowData(1, size)
+	mustSnapshot(b, r, "full", map[string][]byte{"f": data}, fixedCutter(b, 64<<10))
+	for at := 0; at < size; at += 9000 {
+		copy(data[at:], "CHANGED")
+	}
+	mustDeltaSnapshot(b, r, "deltas", map[string][]byte{"f": data}, "full", fixedCutter(b, 64<<10))
+	for _, id := range []string{"full", "deltas"} {
+		b.Run(id, func(b *testing.B) { benchmarkReadAt(b, d, r, id, size) })
+	}
+}
+
+func benchmarkReadAt(b *testing.B, d *testDriver, r *Repository, id string, size int64) {
+	m, err := r.Manifest(b.Context(), id)
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -99,5 +113,46 @@ func BenchmarkReadAt(b *testing.B) {
 			}
 			d.take()
 		})
+	}
+}
+
+// BenchmarkAddDelta adds 64 KiB chunks of rows of which one in a hundred has changed,
+// each against its own chunk of the first snapshot.
+func BenchmarkAddDelta(b *testing.B) {
+	const size, piece = 16 << 20, 64 << 10
+	d := newTestDriver()
+	r := newTestRepo(b, d, Options{})
+	data := rowData(1, size)
+	mustSnapshot(b, r, "s", map[string][]byte{"f": data}, fixedCutter(b, piece))
+	var bases []chunk.ID
+	for at := 0; at < size; at += piece {
+		bases = append(bases, chunk.Identify(data[at:at+piece]))
+	}
+	r = openTestRepo(b, blob.NewBucket(sinkDriver{d}), Options{})
+	s, err := r.NewSession(b.Context())
+	if err != nil {
+		b.Fatal(err)
+	}
+	w, err := s.NewWriter()
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer w.Close()
+	b.SetBytes(piece)
+	b.ReportAllocs()
+	for n := uint64(0); b.Loop(); n++ {
+		at := int(n) * piece % size
+		for row := 0; row < piece; row += 9000 {
+			binary.BigEndian.PutUint64(data[at+row+40:], n)
+		}
+		if _, _, delta, err := w.AddDelta(b.Context(), data[at:at+piece], bases[at/piece]); err != nil || !delta {
+			b.Fatal(delta, err)
+		}
+	}
+	if err := w.Flush(b.Context()); err != nil {
+		b.Fatal(err)
+	}
+	if err := s.Sync(b.Context()); err != nil {
+		b.Fatal(err)
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"log"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"time"
@@ -14,6 +15,7 @@ import (
 	"gocloud.dev/blob"
 	"gocloud.dev/blob/memblob"
 
+	"github.com/holdstill/holdstill/chunk"
 	"github.com/holdstill/holdstill/repo"
 )
 
@@ -146,4 +148,58 @@ func damageManifest(ctx context.Context, bucket *blob.Bucket, key string) {
 	if err := bucket.WriteAll(ctx, key, data, nil); err != nil {
 		log.Fatal(err)
 	}
+}
+
+// A chunk that differs little from one of an earlier session takes next to no space.
+func ExampleWriter_AddDelta() {
+	ctx := context.Background()
+	bucket := memblob.OpenBucket(nil)
+	defer bucket.Close()
+	if err := repo.Init(ctx, bucket, repo.InitOptions{}); err != nil {
+		log.Fatal(err)
+	}
+	r, err := repo.Open(ctx, bucket, repo.Options{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer r.Close()
+	page := rand.NewChaCha8([32]byte{1})
+	old := make([]byte, 4096)
+	if _, err := page.Read(old); err != nil {
+		log.Fatal(err)
+	}
+	if err := takeOne(ctx, r, "monday", "kv/page", old); err != nil {
+		log.Fatal(err)
+	}
+
+	changed := bytes.Clone(old)
+	copy(changed[1000:], "one row has changed")
+	s, err := r.NewSession(ctx)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer s.Abort(ctx)
+	w, err := s.NewWriter()
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer w.Close()
+	id, fresh, delta, err := w.AddDelta(ctx, changed, chunk.Identify(old))
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(fresh, delta)
+	if err := w.Flush(ctx); err != nil {
+		log.Fatal(err)
+	}
+	if err := s.Commit(ctx, &repo.Manifest{ID: "tuesday"}); err != nil {
+		log.Fatal(err)
+	}
+
+	// It is read like any other chunk.
+	got, err := r.ReadChunk(ctx, id, nil)
+	fmt.Println(bytes.Equal(got, changed), err)
+	// Output:
+	// true true
+	// true <nil>
 }
