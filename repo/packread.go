@@ -146,8 +146,10 @@ func (r *Repository) verifyFrame(ctx context.Context, rd *reader, p packContent,
 	dst, b.err = r.decode(ctx, rd, all, e.id, l, frame, dst)
 	var base *BaseError
 	switch {
+	case errors.As(b.err, &base) && !sum:
+		b.err = fmt.Errorf("%w: its checksum does not match", ErrCorrupt)
 	case errors.As(b.err, &base):
-		b.base = sum && (errors.Is(b.err, ErrCorrupt) || errors.Is(b.err, ErrMissing) || errors.Is(b.err, ErrFormat))
+		b.base = errors.Is(b.err, ErrCorrupt) || errors.Is(b.err, ErrMissing) || errors.Is(b.err, ErrFormat)
 	case b.err != nil:
 	case !sum:
 		b.err, b.readable = fmt.Errorf("%w: its checksum does not match, though it can still be read", ErrCorrupt), true

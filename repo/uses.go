@@ -20,7 +20,9 @@ type Use struct {
 
 // Uses lists all that a snapshot needs: its file table, nodes and data, in the
 // order in which a restore meets them. A chunk that is needed in several places
-// comes several times. It stops after the first error, as Files does.
+// comes several times. What a chunk is stored as the difference to is not listed,
+// since that is a matter of the repository; chunk.DeltaBase says it of what
+// ReadEncoded returns. It stops after the first error, as Files does.
 func (r *Repository) Uses(ctx context.Context, m *Manifest) iter.Seq2[Use, error] {
 	return func(yield func(Use, error) bool) {
 		if err := r.use(); err != nil {
