@@ -20,7 +20,7 @@ import (
 type Options struct {
 	// PackSize is how large packs grow, in bytes, from 1 MiB to 512 MiB. Every
 	// Writer of a Session and every upload under way holds one in memory. Default
-	// 16 MiB.
+	// 8 MiB.
 	PackSize int
 	// Uploads is how many packs a Session stores at the same time, 1 to 64.
 	// Default 2.
@@ -36,7 +36,7 @@ type Options struct {
 }
 
 // DefaultPackSize is the size packs grow to where Options do not say.
-const DefaultPackSize = 16 << 20
+const DefaultPackSize = 8 << 20
 
 func (o Options) withDefaults() (Options, error) {
 	if o.PackSize == 0 {
