@@ -9,6 +9,14 @@
 //
 //   - BenchmarkCut, BenchmarkIdentify, BenchmarkEncode, BenchmarkDecode: the work
 //     on a chunk, one core, in MB/s of plain bytes, for each kind of file
-//   - BenchmarkLock: what a transaction pays for passing the gate
+//   - BenchmarkCreate, BenchmarkRestore: whole snapshots of files on disk, and their
+//     share of what the stages take by themselves; -corpus sets the size
+//   - BenchmarkPeakMemory: the most memory a first snapshot takes; -peak sets the size
+//   - BenchmarkSession, BenchmarkBegin, BenchmarkRWMutex, BenchmarkRBMutex: what a
+//     transaction pays for passing the gate
 //   - BenchmarkFreezeStall: what a transaction waits when the gate is frozen
+//
+// Commands below it do more than a benchmark can: demo shows a snapshot of a database
+// under load, from the first write to the comparison of the restored rows, and peers
+// runs other backup tools over the same databases.
 package bench
