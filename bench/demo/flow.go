@@ -37,7 +37,7 @@ type taken struct {
 // outcome is what the tables at the end show.
 type outcome struct {
 	snaps       [2]taken
-	quiet, busy latencies
+	quiet, busy *latencies
 	rows        int64
 	copying     time.Duration
 	restoring   time.Duration
@@ -259,11 +259,11 @@ func (s *show) report(out *outcome) {
 	})
 	fmt.Fprintln(s.out)
 	writers := func(name string, l *latencies) []string {
-		return []string{name, strconv.FormatInt(l.count, 10), millis(l.percentile(50)), millis(l.percentile(99)), millis(l.longest), millis(l.stall)}
+		return []string{name, strconv.FormatInt(l.Count(), 10), millis(l.Percentile(50)), millis(l.Percentile(99)), millis(l.Max()), millis(l.stall)}
 	}
 	s.table([]string{"Writers", "writes", "p50", "p99", "longest", "longest at the gate"}, [][]string{
-		writers("without a snapshot", &out.quiet),
-		writers("during a snapshot", &out.busy),
+		writers("without a snapshot", out.quiet),
+		writers("during a snapshot", out.busy),
 	})
 	fmt.Fprintf(s.out, "\nCopied in %s, restored %s in %s.\n", seconds(out.copying), size(out.restored), seconds(out.restoring))
 	fmt.Fprintf(s.out, "Result: VERIFIED. All %d rows are as they were committed at the freeze, and no other.\n", out.rows)
