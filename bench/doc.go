@@ -17,6 +17,7 @@
 //   - BenchmarkFreezeStall: what a transaction waits when the gate is frozen
 //
 // Commands below it do more than a benchmark can: demo shows a snapshot of a database
-// under load, from the first write to the comparison of the restored rows, and peers
-// runs other backup tools over the same databases.
+// under load, from the first write to the comparison of the restored rows; load
+// measures what commits feel of snapshots; peers runs other backup tools over the same
+// databases.
 package bench
