@@ -70,25 +70,43 @@ func TestRebuildIndexWithoutPacks(t *testing.T) {
 	mustSnapshot(t, r, "s", smallFiles(1), r.Gear())
 }
 
-// A pack that cannot be read is reported and stays where it is; the rest works.
+// A pack that cannot be read is reported and stays where it is, as are chunks that
+// are differences to one in it; the rest works.
 func TestRebuildIndexBesideDamagedPack(t *testing.T) {
-	d, _ := tinyRepo(t)
-	keys := d.keys(packPrefix)
-	d.put(keys[0], d.get(keys[0])[:100])
-	r := openTestRepo(t, d.bucket(t), Options{})
-	done, err := r.RebuildIndex(t.Context(), RebuildOptions{})
-	if err != nil || len(done.Damaged) != 1 || !errors.Is(done.Damaged[0], ErrCorrupt) || done.Packs != len(keys)-1 {
-		t.Fatalf("%+v %v", done, err)
+	whole, _ := tinyRepo(t)
+	keys := whole.keys(packPrefix)
+	orphans := 0
+	for _, key := range keys {
+		d := whole.copy()
+		d.put(key, d.get(key)[:100])
+		r := openTestRepo(t, d.bucket(t), Options{})
+		done, err := r.RebuildIndex(t.Context(), RebuildOptions{})
+		if err != nil || len(done.Damaged) == 0 || !errors.Is(done.Damaged[0], ErrCorrupt) || done.Packs > len(keys)-1 {
+			t.Fatalf("%+v %v", done, err)
+		}
+		for _, err := range done.Damaged[1:] {
+			var base *BaseError
+			if !errors.As(err, &base) || !errors.Is(err, ErrMissing) {
+				t.Errorf("left out: %v", err)
+			}
+			orphans++
+		}
+		if len(done.Damaged) == 1 && done.Packs != len(keys)-1 {
+			t.Errorf("%d of %d packs are in the index", done.Packs, len(keys))
+		}
+		if d.get(key) == nil {
+			t.Error("the damaged pack was deleted")
+		}
+		report, err := r.Check(t.Context(), CheckOptions{ReadData: true})
+		if err != nil || report.OK() {
+			t.Errorf("Check: %v", err)
+		}
+		mustSnapshot(t, r, "next", smallFiles(3), r.Gear())
+		wantSnapshot(t, r, "next", smallFiles(3))
 	}
-	if d.get(keys[0]) == nil {
-		t.Error("the damaged pack was deleted")
+	if orphans != 1 {
+		t.Errorf("%d chunks lost their base, want the one difference that there is", orphans)
 	}
-	report, err := r.Check(t.Context(), CheckOptions{ReadData: true})
-	if err != nil || report.OK() {
-		t.Errorf("Check: %v", err)
-	}
-	mustSnapshot(t, r, "next", smallFiles(3), r.Gear())
-	wantSnapshot(t, r, "next", smallFiles(3))
 }
 
 // With ReadData a damaged chunk is left out of the index, and the next snapshot of
