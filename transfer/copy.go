@@ -50,9 +50,11 @@ type Result struct {
 // nothing beside them.
 const batchSize = 64
 
-// Copy copies one snapshot to another repository, under the same ID. Chunks are
-// not encoded anew; what a chunk is stored as the difference to is sent before it. When Copy fails, or ctx ends, the destination lists nothing
-// new and what was sent is deleted again. Errors: repo.ErrNotFound, repo.ErrExists
+// Copy copies one snapshot to another repository, under the same ID. Chunks are not
+// encoded anew, and what a chunk is stored as the difference to is sent before it;
+// only where the destination holds that as a difference itself the chunk is sent in
+// full. When Copy fails, or ctx ends, the destination lists nothing new and what was
+// sent is deleted again. Errors: repo.ErrNotFound, repo.ErrExists
 // if the destination has a snapshot with this ID, a *repo.ChunkError for a chunk
 // that the source cannot read, the context's cause, or an error of a bucket.
 func Copy(ctx context.Context, dst, src *repo.Repository, id string, opts Options) (_ *Result, err error) {
