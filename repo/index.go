@@ -2,6 +2,7 @@ package repo
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/binary"
 	"encoding/hex"
 	"slices"
@@ -286,5 +287,10 @@ func compareRecords(a, b [indexRecordSize]byte) int {
 	if c := bytes.Compare(a[:32], b[:32]); c != 0 {
 		return c
 	}
-	return int(binary.LittleEndian.Uint32(a[32:])) - int(binary.LittleEndian.Uint32(b[32:]))
+	if c := cmp.Compare(binary.LittleEndian.Uint32(a[32:]), binary.LittleEndian.Uint32(b[32:])); c != 0 {
+		return c
+	}
+	// A pack may hold a chunk twice. The order does not matter, but there must be
+	// one, for equal records to come together.
+	return bytes.Compare(a[36:], b[36:])
 }
