@@ -86,9 +86,9 @@ type RestoreResult struct {
 //     snapshot fails here with repo.ErrCorrupt. Nothing was written so far.
 //  3. Everything is written into a new staging folder beside the target. Every
 //     chunk is verified; runs of 64 KiB of zeros become holes. Permissions and
-//     modification times are set; an entry without permissions gets 0600, a folder
-//  0700. The top folder takes over the permissions of what stands at the
-//     target, and for root all files take over its owner. Each file is synced,
+//     modification times are set; where an entry has no permissions, a file gets 0600
+//     and a folder 0700. The top folder takes over the permissions of what stands at
+//     the target, and for root all files take over its owner. Each file is synced,
 //     then each folder, those below first. After a failure or when ctx ends the
 //     staging folder is removed; after a crash Recover removes it. The target was
 //     not touched.

@@ -148,8 +148,8 @@ func (e *Engine) cutter(class Class, page int) (chunk.Cutter, error) {
 
 // reuse gives files the content that the parent has for them, where the source
 // promises that it is the same, and those that change in place what to store their
-// chunks as the difference to: that needs no promise, since they are read. Both lists are in the
-// same order.
+// chunks as the difference to: that needs no promise, since they are read. Both
+// lists are in the same order.
 func (c *creation) reuse(ctx context.Context, files []*sourceFile) error {
 	if c.parent == nil {
 		return nil
