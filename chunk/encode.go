@@ -22,6 +22,8 @@ type Encoder struct {
 	zstd   *zstd.Encoder // nil under Fast
 	closed bool
 
+	repeats *repeatTable // nil before the first chunk that looks incompressible
+
 	delta *zstd.Encoder // nil before the first EncodeDelta and after Close
 }
 
@@ -59,8 +61,8 @@ func EncodeRoom(n int) int {
 
 // Encode appends the stored form of plain, 1 to MaxSize bytes, to dst and returns the longer slice with the codec it
 // used. The stored form is never longer than plain. It is Raw when compression would save less than a thirty-second:
-// that is not worth the decoding at every read. There is no estimate in front: both codecs pass over
-// incompressible bytes at more than 10 GB/s, and an estimate from samples would miss repeats that lie far apart.
+// that is not worth the decoding at every read. A chunk of at least 16 KiB whose bytes look random in samples, and of which
+// no long stretch comes twice, is Raw without a try.
 //
 // The room behind len(dst), where it suffices, is used as scratch space even beyond what is returned; EncodeRoom says how much that
 // takes. On an error dst comes back as it was: ErrEmpty or ErrTooLarge for a plain of the wrong size, ErrClosed
@@ -76,6 +78,9 @@ func (e *Encoder) Encode(dst, plain []byte) ([]byte, Codec, error) {
 	}
 	base := len(dst)
 	dst = slices.Grow(dst, EncodeRoom(len(plain)))
+	if e.incompressible(plain) {
+		return append(dst, plain...), Raw, nil
+	}
 	out, codec := dst, S2
 	if e.zstd == nil {
 		// Given at least s2.MaxEncodedLen bytes, s2 encodes in place.
