@@ -9,6 +9,9 @@
 //
 //   - BenchmarkCut, BenchmarkIdentify, BenchmarkEncode, BenchmarkDecode: the work
 //     on a chunk, one core, in MB/s of plain bytes, for each kind of file
+//   - BenchmarkPolicy: the policies beside plain zstd, in turn, for each kind of file
+//   - BenchmarkSharedFrames: several chunks of pages in one frame, and what reading one
+//     of them would cost then
 //   - BenchmarkCreate, BenchmarkRestore: whole snapshots of files on disk, and their
 //     share of what the stages take by themselves; -corpus sets the size
 //   - BenchmarkPeakMemory: the most memory a first snapshot takes; -peak sets the size
