@@ -2,7 +2,6 @@ package repo
 
 import (
 	"bytes"
-	"cmp"
 	"encoding/binary"
 	"encoding/hex"
 	"slices"
@@ -62,6 +61,7 @@ type index struct {
 	superseded []indexID
 	packs      []packInfo
 	records    []byte
+	filter     filter
 }
 
 func (x *index) count() int { return len(x.records) / indexRecordSize }
@@ -81,10 +81,23 @@ func (x *index) location(i int) location {
 	return l
 }
 
+// read copies records from number i on to dst.
+func (x *index) read(i int, dst []indexRecord) error {
+	for n := range dst {
+		dst[n] = indexRecord(x.records[(i+n)*indexRecordSize:])
+	}
+	return nil
+}
+
+func (x *index) packTable() ([]packInfo, error) { return x.packs, nil }
+
 // find returns the number of the first record of a chunk, or count() if there is
 // none.
 func (x *index) find(id *chunk.ID) int {
 	lo, hi := 0, x.count()
+	if !x.filter.has(id) {
+		return hi
+	}
 	// IDs are hashes, so they are spread evenly: a guess from the first bytes
 	// lands close to the place, and saves most of the search's cache misses.
 	if hi > 64 {
@@ -185,12 +198,14 @@ func appendIndexHead(packs []packInfo, superseded []indexID, records int) []byte
 
 // indexOf makes the index whose rendering is b.
 func indexOf(b []byte, packs []packInfo, superseded []indexID) *index {
+	records := b[indexHeadSize+32*len(superseded)+indexPackSize*len(packs):]
 	return &index{
 		id:         blake3.Sum256(b),
 		size:       int64(len(b)),
 		superseded: superseded,
 		packs:      packs,
-		records:    b[indexHeadSize+32*len(superseded)+indexPackSize*len(packs):],
+		records:    records,
+		filter:     newFilter(records),
 	}
 }
 
@@ -249,48 +264,4 @@ func (x *index) checkRecords(object string) error {
 		last = r
 	}
 	return nil
-}
-
-// mergeIndexes renders one index with all that the given ones hold, and which
-// supersedes them.
-func mergeIndexes(in []*index) ([]byte, *index) {
-	var packs []packInfo
-	numbers := make(map[packID]uint32)
-	superseded := make([]indexID, 0, len(in))
-	var records [][indexRecordSize]byte
-	for _, x := range in {
-		superseded = append(superseded, x.id)
-		for i := range x.count() {
-			record := [indexRecordSize]byte(x.records[i*indexRecordSize:])
-			info := x.packs[binary.LittleEndian.Uint32(record[32:])]
-			number, ok := numbers[info.id]
-			if !ok {
-				number = uint32(len(packs))
-				numbers[info.id] = number
-				packs = append(packs, info)
-			}
-			binary.LittleEndian.PutUint32(record[32:], number)
-			records = append(records, record)
-		}
-	}
-	slices.SortFunc(records, compareRecords)
-	records = slices.Compact(records)
-	slices.SortFunc(superseded, func(a, b indexID) int { return bytes.Compare(a[:], b[:]) })
-	b := appendIndexHead(packs, superseded, len(records))
-	for i := range records {
-		b = append(b, records[i][:]...)
-	}
-	return b, indexOf(b, packs, superseded)
-}
-
-func compareRecords(a, b [indexRecordSize]byte) int {
-	if c := bytes.Compare(a[:32], b[:32]); c != 0 {
-		return c
-	}
-	if c := cmp.Compare(binary.LittleEndian.Uint32(a[32:]), binary.LittleEndian.Uint32(b[32:])); c != 0 {
-		return c
-	}
-	// A pack may hold a chunk twice. The order does not matter, but there must be
-	// one, for equal records to come together.
-	return bytes.Compare(a[36:], b[36:])
 }

@@ -2,20 +2,11 @@ package repo
 
 import (
 	"bytes"
-	"context"
 	"errors"
+	"iter"
 	"slices"
 
 	"github.com/holdstill/holdstill/chunk"
-)
-
-const (
-	// mergeCount is how many small indexes a commit leaves standing: each one is
-	// a request at every open and a search at every look-up.
-	mergeCount = 16
-	// mergeLimit is the size in bytes above which an index is left alone, so that
-	// a commit never rewrites the index of a large repository.
-	mergeLimit = 32 << 20
 )
 
 // indexSet is the indexes of a repository at one time. It is immutable.
@@ -100,6 +91,50 @@ func (s *indexSet) has(id *chunk.ID) bool {
 	return false
 }
 
+// indexEntry is one place of one chunk.
+type indexEntry struct {
+	id chunk.ID
+	location
+}
+
+// all goes through every place of every chunk, in the order of the chunks' IDs. A
+// place that several indexes name comes once. It stops after the first error.
+func (s *indexSet) all() iter.Seq2[indexEntry, error] {
+	return func(yield func(indexEntry, error) bool) {
+		packs, records, err := mergeSources(s.sources())
+		if err != nil {
+			yield(indexEntry{}, err)
+			return
+		}
+		for r, err := range records {
+			if err != nil {
+				yield(indexEntry{}, err)
+				return
+			}
+			if !yield(indexEntry{chunk.ID(r[:32]), parseRecord(r, packs)}, nil) {
+				return
+			}
+		}
+	}
+}
+
+func (s *indexSet) sources() []recordSource {
+	var out []recordSource
+	for _, x := range s.indexes {
+		out = append(out, x)
+	}
+	return out
+}
+
+// ids returns the indexes that the set is made of, in no order.
+func (s *indexSet) ids() []indexID {
+	var out []indexID
+	for _, x := range s.indexes {
+		out = append(out, x.id)
+	}
+	return out
+}
+
 func (s *indexSet) namesPack(id packID) bool {
 	return slices.ContainsFunc(s.indexes, func(x *index) bool {
 		return slices.ContainsFunc(x.packs, func(p packInfo) bool { return p.id == id })
@@ -141,157 +176,4 @@ func (s *indexSet) dropSuperseded() {
 // sameAs reports whether both hold the same indexes.
 func (s *indexSet) sameAs(o *indexSet) bool {
 	return o != nil && slices.EqualFunc(s.indexes, o.indexes, func(a, b *index) bool { return a.id == b.id })
-}
-
-// currentIndex returns the indexes, loading them the first time.
-func (r *Repository) currentIndex(ctx context.Context) (*indexSet, error) {
-	if s := r.indexes.Load(); s != nil {
-		return s, nil
-	}
-	return r.refreshIndex(ctx)
-}
-
-// refreshIndex reads what other writers have added since the last look. What is
-// in memory already is not read again.
-func (r *Repository) refreshIndex(ctx context.Context) (*indexSet, error) {
-	if err := r.lockIndexes(ctx); err != nil {
-		return nil, err
-	}
-	defer r.unlockIndexes()
-	for attempt := 1; ; attempt++ {
-		s, err := r.loadIndexes(ctx)
-		// Another process may supersede and delete an index between the listing
-		// and the read; what replaced it is in the next listing.
-		if errors.Is(err, errKeyMissing) && attempt < maxListings && ctx.Err() == nil {
-			continue
-		}
-		if err != nil {
-			return nil, err
-		}
-		r.indexes.Store(s)
-		return s, nil
-	}
-}
-
-// loadIndexes lists and reads the indexes. The caller holds indexMu.
-func (r *Repository) loadIndexes(ctx context.Context) (*indexSet, error) {
-	known := make(map[indexID]*index)
-	if s := r.indexes.Load(); s != nil {
-		for _, x := range s.indexes {
-			known[x.id] = x
-		}
-	}
-	next := &indexSet{}
-	err := r.store.list(ctx, indexPrefix, func(o object) error {
-		id, ok := parseIndexKey(o.key)
-		if !ok {
-			return nil
-		}
-		if x := known[id]; x != nil {
-			next.indexes = append(next.indexes, x)
-			return nil
-		}
-		x, err := r.readIndex(ctx, o.key, id)
-		switch {
-		case err == nil:
-			next.indexes = append(next.indexes, x)
-		case errors.Is(err, ErrCorrupt) || errors.Is(err, ErrFormat):
-			next.broken = append(next.broken, brokenIndex{id, err})
-		default:
-			return err
-		}
-		return nil
-	})
-	if err != nil {
-		return nil, err
-	}
-	next.dropSuperseded()
-	if err := next.brokenErr(); err != nil {
-		r.opts.Logger.Warn("indexes cannot be used; RebuildIndex replaces them", "error", err)
-	}
-	return next, nil
-}
-
-func (r *Repository) readIndex(ctx context.Context, key string, id indexID) (*index, error) {
-	data, err := r.store.readAll(ctx, key, maxIndexSize)
-	if err != nil {
-		return nil, err
-	}
-	return parseIndex(key, id, data)
-}
-
-// lockIndexes waits for the right to replace indexes.
-func (r *Repository) lockIndexes(ctx context.Context) error {
-	select {
-	case r.indexToken <- struct{}{}:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
-}
-
-func (r *Repository) unlockIndexes() { <-r.indexToken }
-
-// adoptIndex adds an index that is durable to those in memory. If ctx ends first it
-// does not; then the next look at the bucket finds it.
-func (r *Repository) adoptIndex(ctx context.Context, x *index) {
-	if r.lockIndexes(ctx) != nil {
-		return
-	}
-	defer r.unlockIndexes()
-	if s := r.indexes.Load(); s != nil {
-		r.indexes.Store(s.with(x))
-	}
-}
-
-// writeIndex makes an index durable. That it exists already is as good: its name
-// is its content.
-func (r *Repository) writeIndex(ctx context.Context, data []byte, x *index) error {
-	err := r.store.create(ctx, indexKey(x.id), data)
-	if err != nil && !errors.Is(err, errKeyExists) {
-		return err
-	}
-	return nil
-}
-
-// mergeSmallIndexes replaces many small indexes by one. It is upkeep: a failure
-// leaves more indexes than need be and is tried again at the next commit.
-func (r *Repository) mergeSmallIndexes(ctx context.Context) error {
-	s, err := r.currentIndex(ctx)
-	if err != nil {
-		return err
-	}
-	for _, id := range s.leftover {
-		if err := r.store.remove(ctx, indexKey(id)); err != nil {
-			return err
-		}
-	}
-	var small []*index
-	var total int64
-	for _, x := range s.indexes {
-		if x.size <= mergeLimit && total+x.size <= 4*mergeLimit {
-			small = append(small, x)
-			total += x.size
-		}
-	}
-	if len(small) < mergeCount {
-		return nil
-	}
-	return r.replaceIndexes(ctx, small)
-}
-
-// replaceIndexes writes one index in the place of several. The new one is durable
-// before the first of the old ones goes, so a reader always finds every chunk.
-func (r *Repository) replaceIndexes(ctx context.Context, old []*index) error {
-	data, merged := mergeIndexes(old)
-	if err := r.writeIndex(ctx, data, merged); err != nil {
-		return err
-	}
-	r.adoptIndex(ctx, merged)
-	for _, x := range old {
-		if err := r.store.remove(ctx, indexKey(x.id)); err != nil {
-			return err
-		}
-	}
-	return nil
 }

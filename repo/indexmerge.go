@@ -1,0 +1,115 @@
+package repo
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/binary"
+	"errors"
+	"slices"
+)
+
+const (
+	// mergeCount is how many small indexes a commit leaves standing: each one is
+	// a request at every open and a search at every look-up.
+	mergeCount = 16
+	// mergeLimit is the size in bytes above which an index is left alone, so that
+	// a commit never rewrites the index of a large repository.
+	mergeLimit = 32 << 20
+)
+
+// writeIndex makes an index durable. That it exists already is as good: its name
+// is its content.
+func (r *Repository) writeIndex(ctx context.Context, data []byte, x *index) error {
+	err := r.store.create(ctx, indexKey(x.id), data)
+	if err != nil && !errors.Is(err, errKeyExists) {
+		return err
+	}
+	return nil
+}
+
+// mergeSmallIndexes replaces many small indexes by one. It is upkeep: a failure
+// leaves more indexes than need be and is tried again at the next commit.
+func (r *Repository) mergeSmallIndexes(ctx context.Context) error {
+	s, err := r.currentIndex(ctx)
+	if err != nil {
+		return err
+	}
+	for _, id := range s.leftover {
+		if err := r.store.remove(ctx, indexKey(id)); err != nil {
+			return err
+		}
+	}
+	var small []*index
+	var total int64
+	for _, x := range s.indexes {
+		if x.size <= mergeLimit && total+x.size <= 4*mergeLimit {
+			small = append(small, x)
+			total += x.size
+		}
+	}
+	if len(small) < mergeCount {
+		return nil
+	}
+	return r.replaceIndexes(ctx, small)
+}
+
+// replaceIndexes writes one index in the place of several. The new one is durable
+// before the first of the old ones goes, so a reader always finds every chunk.
+func (r *Repository) replaceIndexes(ctx context.Context, old []*index) error {
+	data, merged := mergeIndexes(old)
+	if err := r.writeIndex(ctx, data, merged); err != nil {
+		return err
+	}
+	r.adoptIndex(ctx, merged)
+	for _, x := range old {
+		if err := r.store.remove(ctx, indexKey(x.id)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// mergeIndexes renders one index with all that the given ones hold, and which
+// supersedes them.
+func mergeIndexes(in []*index) ([]byte, *index) {
+	var packs []packInfo
+	numbers := make(map[packID]uint32)
+	superseded := make([]indexID, 0, len(in))
+	var records [][indexRecordSize]byte
+	for _, x := range in {
+		superseded = append(superseded, x.id)
+		for i := range x.count() {
+			record := [indexRecordSize]byte(x.records[i*indexRecordSize:])
+			info := x.packs[binary.LittleEndian.Uint32(record[32:])]
+			number, ok := numbers[info.id]
+			if !ok {
+				number = uint32(len(packs))
+				numbers[info.id] = number
+				packs = append(packs, info)
+			}
+			binary.LittleEndian.PutUint32(record[32:], number)
+			records = append(records, record)
+		}
+	}
+	slices.SortFunc(records, compareRecords)
+	records = slices.Compact(records)
+	slices.SortFunc(superseded, func(a, b indexID) int { return bytes.Compare(a[:], b[:]) })
+	b := appendIndexHead(packs, superseded, len(records))
+	for i := range records {
+		b = append(b, records[i][:]...)
+	}
+	return b, indexOf(b, packs, superseded)
+}
+
+func compareRecords(a, b [indexRecordSize]byte) int {
+	if c := bytes.Compare(a[:32], b[:32]); c != 0 {
+		return c
+	}
+	if c := cmp.Compare(binary.LittleEndian.Uint32(a[32:]), binary.LittleEndian.Uint32(b[32:])); c != 0 {
+		return c
+	}
+	// A pack may hold a chunk twice. The order does not matter, but there must be
+	// one, for equal records to come together.
+	return bytes.Compare(a[36:], b[36:])
+}
