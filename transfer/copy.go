@@ -24,15 +24,6 @@ type Options struct {
 	Progress func(Progress)
 }
 
-// Progress tells how far a copy is, in bytes of files' data before compression.
-// What the destination had already counts as done.
-type Progress struct {
-	BytesDone, BytesTotal int64
-	// BytesSent is what was written to the destination, as it is stored.
-	BytesSent int64
-	Elapsed   time.Duration
-}
-
 // Result tells what a copy did.
 type Result struct {
 	// Snapshot is the description as it stands in the destination: the same as in

@@ -42,3 +42,32 @@ func ExampleCopy() {
 	fmt.Println(result.Chunks, "chunks, the same snapshot:", result.Snapshot.ID == snap.ID)
 	// Output: 2 chunks, the same snapshot: true
 }
+
+func ExampleOpenJobs() {
+	ctx := context.Background()
+	jobs, err := transfer.OpenJobs(ctx, transfer.JobsOptions{
+		OnFinish: []func(transfer.Status){func(s transfer.Status) { fmt.Println("hook:", s.Kind, s.State) }},
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer jobs.Close()
+	job, err := jobs.Start(ctx, transfer.Task{Kind: transfer.KindCheck}, func(ctx context.Context, r *transfer.Reporter) error {
+		r.Progress(transfer.Progress{BytesDone: 100, BytesTotal: 100})
+		return nil
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	var last transfer.Status
+	for last = range job.Progress() {
+		// Show it to somebody.
+	}
+	fmt.Println(last.State, last.Progress.BytesDone, "of", last.Progress.BytesTotal)
+	if err := job.Wait(ctx); err != nil {
+		log.Fatal(err)
+	}
+	// Unordered output:
+	// COMPLETED 100 of 100
+	// hook: check COMPLETED
+}

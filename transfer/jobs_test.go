@@ -1,0 +1,503 @@
+package transfer_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/holdstill/holdstill/repo"
+	"github.com/holdstill/holdstill/transfer"
+)
+
+func openJobs(t testing.TB, opts transfer.JobsOptions) *transfer.Jobs {
+	t.Helper()
+	jobs, err := transfer.OpenJobs(t.Context(), opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := jobs.Close(); err != nil && !errors.Is(err, transfer.ErrJobsClosed) {
+			t.Error(err)
+		}
+	})
+	return jobs
+}
+
+func start(t testing.TB, jobs *transfer.Jobs, task transfer.Task, run func(context.Context, *transfer.Reporter) error) *transfer.Job {
+	t.Helper()
+	job, err := jobs.Start(t.Context(), task, run)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return job
+}
+
+// untilEnd is work that ends with its context.
+func untilEnd(ctx context.Context, _ *transfer.Reporter) error {
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+func TestJobLife(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var finished []transfer.Status
+		jobs := openJobs(t, transfer.JobsOptions{OnFinish: []func(transfer.Status){
+			func(transfer.Status) { panic("hook") },
+			func(s transfer.Status) { finished = append(finished, s) },
+		}})
+		begun := time.Now().UTC()
+		job := start(t, jobs, transfer.Task{Kind: transfer.KindUpload, Snapshot: "s", Location: "there:x"}, func(_ context.Context, r *transfer.Reporter) error {
+			time.Sleep(time.Second)
+			r.Progress(transfer.Progress{Phase: "send", BytesDone: 100, BytesTotal: 400})
+			time.Sleep(time.Second)
+			r.Progress(transfer.Progress{Phase: "send", BytesDone: 200, BytesTotal: 400, Retries: 2})
+			time.Sleep(time.Second)
+			r.Detail("previous", "p")
+			r.Snapshot("made")
+			r.Reencoded()
+			return nil
+		})
+		var seen []transfer.Status
+		for s := range job.Progress() {
+			seen = append(seen, s)
+		}
+		if err := job.Wait(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		first, last := seen[0], seen[len(seen)-1]
+		if first.State != transfer.StateAck && first.State != transfer.StateStarted {
+			t.Errorf("first state %s", first.State)
+		}
+		end := begun.Add(3 * time.Second)
+		progress := transfer.Progress{Phase: "send", BytesDone: 200, BytesTotal: 400, Retries: 2, Elapsed: 2 * time.Second}
+		want := transfer.Status{
+			ID: job.ID(), Kind: transfer.KindUpload, State: transfer.StateCompleted, Snapshot: "made", Location: "there:x",
+			Progress: progress, Reencoded: true, Details: map[string]string{"previous": "p"},
+			Servers: map[string]transfer.ServerStatus{transfer.SingleServer: {State: transfer.StateCompleted, Progress: progress, Updated: end}},
+			Created: begun, Started: begun, Finished: end,
+		}
+		if diff := cmp.Diff(want, last); diff != "" {
+			t.Error(diff)
+		}
+		i := slices.IndexFunc(seen, func(s transfer.Status) bool { return s.Progress.BytesDone == 200 })
+		if p := seen[i].Progress; p.Rate != 100 || p.Left != 2*time.Second {
+			t.Errorf("rate %v, left %v", p.Rate, p.Left)
+		}
+		if diff := cmp.Diff([]transfer.Status{last}, finished); diff != "" {
+			t.Error(diff)
+		}
+	})
+}
+
+func TestJobEnds(t *testing.T) {
+	broken := errors.New("broken")
+	for name, test := range map[string]struct {
+		run   func(context.Context, *transfer.Reporter) error
+		abort bool
+		state transfer.State
+		kind  transfer.ErrorKind
+		is    error
+	}{
+		"well":             {func(context.Context, *transfer.Reporter) error { return nil }, false, transfer.StateCompleted, "", nil},
+		"badly":            {func(context.Context, *transfer.Reporter) error { return broken }, false, transfer.StateFailed, transfer.ErrorOther, broken},
+		"panic":            {func(context.Context, *transfer.Reporter) error { panic("no") }, false, transfer.StateFailed, transfer.ErrorPanic, transfer.ErrPanic},
+		"abort":            {untilEnd, true, transfer.StateCancelled, transfer.ErrorAborted, transfer.ErrAborted},
+		"aborted too late": {func(ctx context.Context, _ *transfer.Reporter) error { <-ctx.Done(); return nil }, true, transfer.StateCompleted, "", nil},
+		"abort with reason": {func(ctx context.Context, _ *transfer.Reporter) error {
+			<-ctx.Done()
+			return fmt.Errorf("x: %w", context.Cause(ctx))
+		}, true, transfer.StateCancelled, transfer.ErrorAborted, transfer.ErrAborted},
+	} {
+		t.Run(name, func(t *testing.T) {
+			jobs := openJobs(t, transfer.JobsOptions{Dir: t.TempDir()})
+			job := start(t, jobs, transfer.Task{Kind: transfer.KindCheck}, test.run)
+			if test.abort {
+				for s := range job.Progress() {
+					if s.State == transfer.StateStarted {
+						break
+					}
+				}
+				if err := jobs.Abort(job.ID()); err != nil {
+					t.Fatal(err)
+				}
+			}
+			err := job.Wait(t.Context())
+			if (test.is == nil) != (err == nil) || !errors.Is(err, test.is) {
+				t.Errorf("error %v", err)
+			}
+			s := job.Status()
+			if s.State != test.state || s.ErrorKind != test.kind || s.Servers[transfer.SingleServer].State != test.state {
+				t.Errorf("status %+v", s)
+			}
+			job.Abort()
+			if s := job.Status(); s.State != test.state {
+				t.Errorf("after a late abort: %s", s.State)
+			}
+		})
+	}
+}
+
+func TestJobsWaitTheirTurn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		jobs := openJobs(t, transfer.JobsOptions{Concurrent: 2, MaxWaiting: 4})
+		var running, most atomic.Int32
+		work := func(ctx context.Context, _ *transfer.Reporter) error {
+			n := running.Add(1)
+			defer running.Add(-1)
+			most.Store(max(most.Load(), n))
+			select {
+			case <-time.After(time.Minute):
+			case <-ctx.Done():
+			}
+			return context.Cause(ctx)
+		}
+		var all []*transfer.Job
+		for range 3 {
+			all = append(all, start(t, jobs, transfer.Task{Kind: transfer.KindUpload}, work))
+		}
+		// Another kind has slots of its own.
+		other := start(t, jobs, transfer.Task{Kind: transfer.KindCreate}, untilEnd)
+		if _, err := jobs.Start(t.Context(), transfer.Task{Kind: transfer.KindCreate}, untilEnd); !errors.Is(err, transfer.ErrJobBusy) {
+			t.Errorf("a job too many: %v", err)
+		}
+		synctest.Wait()
+		var waiting []*transfer.Job
+		for _, job := range all {
+			if job.Status().State == transfer.StateAck {
+				waiting = append(waiting, job)
+			}
+		}
+		if len(waiting) != 1 || other.Status().State != transfer.StateStarted {
+			t.Fatalf("%d jobs wait", len(waiting))
+		}
+		waiting[0].Abort()
+		if err := waiting[0].Wait(t.Context()); !errors.Is(err, transfer.ErrAborted) || !waiting[0].Status().Started.IsZero() {
+			t.Errorf("aborted while waiting: %v", err)
+		}
+		other.Abort()
+		for _, job := range all {
+			if err := job.Wait(t.Context()); err != nil && job != waiting[0] {
+				t.Error(err)
+			}
+		}
+		if most.Load() != 2 {
+			t.Errorf("%d ran at once", most.Load())
+		}
+	})
+}
+
+func TestExclusiveJobs(t *testing.T) {
+	jobs := openJobs(t, transfer.JobsOptions{})
+	task := transfer.Task{Kind: transfer.KindRestore, Exclusive: "restore to /x"}
+	first := start(t, jobs, task, untilEnd)
+	_, err := jobs.Start(t.Context(), task, untilEnd)
+	var busy *transfer.JobBusyError
+	if !errors.As(err, &busy) || !errors.Is(err, transfer.ErrJobBusy) || busy.Job != first.ID() {
+		t.Errorf("the second: %v", err)
+	}
+	first.Abort()
+	if err := first.Wait(t.Context()); !errors.Is(err, transfer.ErrAborted) {
+		t.Error(err)
+	}
+	third := start(t, jobs, task, func(context.Context, *transfer.Reporter) error { return nil })
+	if err := third.Wait(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestJobsAfterRestart(t *testing.T) {
+	dir := t.TempDir()
+	jobs, err := transfer.OpenJobs(t.Context(), transfer.JobsOptions{Dir: dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := transfer.OpenJobs(t.Context(), transfer.JobsOptions{Dir: dir}); !errors.Is(err, transfer.ErrJobsInUse) {
+		t.Errorf("a second use: %v", err)
+	}
+	good := start(t, jobs, transfer.Task{Kind: transfer.KindCreate}, func(_ context.Context, r *transfer.Reporter) error {
+		r.Snapshot("made")
+		return nil
+	})
+	bad := start(t, jobs, transfer.Task{Kind: transfer.KindDownload, Snapshot: "s"}, func(context.Context, *transfer.Reporter) error {
+		return fmt.Errorf("download: %w: s", repo.ErrNotFound)
+	})
+	for _, job := range []*transfer.Job{good, bad} {
+		_ = job.Wait(t.Context())
+	}
+	cut := start(t, jobs, transfer.Task{Kind: transfer.KindUpload, Snapshot: "s"}, untilEnd)
+	// The record as it is while the job is under way, as a crash leaves it.
+	record := filepath.Join(dir, cut.ID()+".json")
+	underWay, err := os.ReadFile(record)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := jobs.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if s := cut.Status(); s.State != transfer.StateFailed || !errors.Is(cut.Err(), transfer.ErrInterrupted) {
+		t.Errorf("closed under a job: %+v", s)
+	}
+	if _, err := jobs.Start(t.Context(), transfer.Task{Kind: transfer.KindCreate}, untilEnd); !errors.Is(err, transfer.ErrJobsClosed) {
+		t.Errorf("start after close: %v", err)
+	}
+	if err := os.WriteFile(record, underWay, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "9.json.tmp"), []byte("half"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	before := []transfer.Status{good.Status(), bad.Status()}
+
+	var told []string
+	again := openJobs(t, transfer.JobsOptions{Dir: dir, OnFinish: []func(transfer.Status){func(s transfer.Status) { told = append(told, s.ID) }}})
+	list := slices.Collect(again.List(transfer.JobFilter{}))
+	if diff := cmp.Diff(before, list[:2]); diff != "" {
+		t.Error(diff)
+	}
+	s := list[2]
+	if len(list) != 3 || s.State != transfer.StateFailed || s.ErrorKind != transfer.ErrorInterrupted || !s.Resumable() || s.Finished.IsZero() {
+		t.Errorf("interrupted: %+v", s)
+	}
+	if diff := cmp.Diff([]string{cut.ID()}, told); diff != "" {
+		t.Error(diff)
+	}
+	for id, want := range map[string]error{bad.ID(): repo.ErrNotFound, cut.ID(): transfer.ErrInterrupted} {
+		job, err := again.Get(id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var je *transfer.JobError
+		if err := job.Wait(t.Context()); !errors.Is(err, want) || !errors.As(err, &je) || je.ID != id {
+			t.Errorf("job %s: %v", id, err)
+		}
+	}
+	next := start(t, again, transfer.Task{Kind: transfer.KindCreate}, untilEnd)
+	if next.ID() != "10" {
+		t.Errorf("the next ID is %s, behind a stray 9", next.ID())
+	}
+}
+
+func TestDamagedRecords(t *testing.T) {
+	dir := t.TempDir()
+	jobs, err := transfer.OpenJobs(t.Context(), transfer.JobsOptions{Dir: dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 4 {
+		job := start(t, jobs, transfer.Task{Kind: transfer.KindDelete}, func(context.Context, *transfer.Reporter) error { return nil })
+		if err := job.Wait(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := jobs.Close(); err != nil {
+		t.Fatal(err)
+	}
+	change := func(name string, f func([]byte) []byte) {
+		path := filepath.Join(dir, name)
+		data, _ := os.ReadFile(path)
+		if err := os.WriteFile(path, f(data), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	change("1.json", func(b []byte) []byte { return b[:len(b)/2] })
+	change("2.json", func(b []byte) []byte { b[len(b)/2] ^= 1; return b })
+	three, err := os.ReadFile(filepath.Join(dir, "3.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	change("7.json", func([]byte) []byte { return three })
+	change("sequence", func([]byte) []byte { return []byte("many") })
+	change("notes.txt", func([]byte) []byte { return []byte("left alone") })
+
+	again := openJobs(t, transfer.JobsOptions{Dir: dir})
+	var ids []string
+	for s := range again.List(transfer.JobFilter{}) {
+		ids = append(ids, s.ID)
+	}
+	if diff := cmp.Diff([]string{"3", "4"}, ids); diff != "" {
+		t.Error(diff)
+	}
+	var bad []string
+	for _, err := range again.Damaged() {
+		var re *transfer.RecordError
+		if !errors.As(err, &re) {
+			t.Fatal(err)
+		}
+		bad = append(bad, filepath.Base(re.Path))
+		if _, err := os.Stat(re.Path + ".damaged"); err != nil {
+			t.Error(err)
+		}
+	}
+	if diff := cmp.Diff([]string{"1.json", "2.json", "7.json", "sequence"}, bad); diff != "" {
+		t.Error(diff)
+	}
+	if job := start(t, again, transfer.Task{Kind: transfer.KindDelete}, untilEnd); job.ID() != "8" {
+		t.Errorf("the next ID is %s", job.ID())
+	}
+}
+
+func TestOldJobsAreForgotten(t *testing.T) {
+	dir := t.TempDir()
+	jobs, err := transfer.OpenJobs(t.Context(), transfer.JobsOptions{Dir: dir, Keep: -1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	job := start(t, jobs, transfer.Task{Kind: transfer.KindDelete}, func(context.Context, *transfer.Reporter) error { return nil })
+	if err := job.Wait(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := jobs.Get(job.ID()); !errors.Is(err, transfer.ErrJobNotFound) {
+		t.Errorf("an old job: %v", err)
+	}
+	if files, _ := filepath.Glob(filepath.Join(dir, "*.json")); len(files) > 0 {
+		t.Errorf("left: %v", files)
+	}
+	if err := jobs.Close(); err != nil {
+		t.Fatal(err)
+	}
+	again := openJobs(t, transfer.JobsOptions{Dir: dir})
+	if next := start(t, again, transfer.Task{Kind: transfer.KindDelete}, untilEnd); next.ID() != "2" {
+		t.Errorf("the next ID is %s", next.ID())
+	}
+	for _, id := range []string{"", "x", "1", "02", "-2", "2 ", strings.Repeat("9", 100)} {
+		if err := again.Abort(id); !errors.Is(err, transfer.ErrJobNotFound) {
+			t.Errorf("%.10q: %v", id, err)
+		}
+	}
+}
+
+func TestJobPages(t *testing.T) {
+	jobs := openJobs(t, transfer.JobsOptions{Dir: t.TempDir()})
+	for i := range 10 {
+		kind := transfer.KindUpload
+		if i%2 == 1 {
+			kind = transfer.KindCreate
+		}
+		job := start(t, jobs, transfer.Task{Kind: kind, Snapshot: strconv.Itoa(i / 5)}, func(context.Context, *transfer.Reporter) error { return nil })
+		if err := job.Wait(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, test := range map[string]struct {
+		filter transfer.JobFilter
+		want   string
+	}{
+		"all":        {transfer.JobFilter{}, "1 2 3 4 5 6 7 8 9 10"},
+		"newest":     {transfer.JobFilter{NewestFirst: true, Limit: 3}, "10 9 8"},
+		"next page":  {transfer.JobFilter{NewestFirst: true, Limit: 3, After: "8"}, "7 6 5"},
+		"second":     {transfer.JobFilter{Limit: 4, After: "4"}, "5 6 7 8"},
+		"kind":       {transfer.JobFilter{Kinds: []transfer.Kind{transfer.KindCreate}, Limit: 2}, "2 4"},
+		"snapshot":   {transfer.JobFilter{Snapshot: "1", Kinds: []transfer.Kind{transfer.KindUpload}}, "7 9"},
+		"no state":   {transfer.JobFilter{States: []transfer.State{transfer.StateFailed}}, ""},
+		"past end":   {transfer.JobFilter{After: "10"}, ""},
+		"both kinds": {transfer.JobFilter{Kinds: []transfer.Kind{transfer.KindCreate, transfer.KindUpload}, After: "9"}, "10"},
+	} {
+		var ids []string
+		for s := range jobs.List(test.filter) {
+			ids = append(ids, s.ID)
+		}
+		if got := strings.Join(ids, " "); got != test.want {
+			t.Errorf("%s: %q, want %q", name, got, test.want)
+		}
+	}
+}
+
+// A watcher who never comes back holds up nobody.
+func TestSlowWatcher(t *testing.T) {
+	jobs := openJobs(t, transfer.JobsOptions{})
+	goOn := make(chan struct{})
+	job := start(t, jobs, transfer.Task{Kind: transfer.KindUpload}, func(_ context.Context, r *transfer.Reporter) error {
+		<-goOn
+		for i := range int64(10_000) {
+			r.Progress(transfer.Progress{BytesDone: i})
+		}
+		return nil
+	})
+	seen := 0
+	for s := range job.Progress() {
+		if seen++; seen == 1 {
+			close(goOn)
+			if err := job.Wait(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		} else if s.State != transfer.StateCompleted || s.Progress.BytesDone != 9999 {
+			t.Errorf("after the end: %+v", s)
+		}
+	}
+	if seen != 2 {
+		t.Errorf("%d states were seen", seen)
+	}
+}
+
+// What a job's error was is known after a restart too.
+func TestErrorsOutliveTheProcess(t *testing.T) {
+	timeout := errors.New("the lock timed out")
+	dir := t.TempDir()
+	opts := transfer.JobsOptions{Dir: dir, Errors: map[transfer.ErrorKind]error{"lockTimeout": timeout}}
+	jobs, err := transfer.OpenJobs(t.Context(), opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	kinds := map[transfer.ErrorKind]error{
+		"lockTimeout":               timeout,
+		transfer.ErrorNotFound:      repo.ErrNotFound,
+		transfer.ErrorNotRepository: repo.ErrNotRepository,
+		transfer.ErrorExists:        repo.ErrExists,
+		transfer.ErrorBadID:         repo.ErrBadID,
+		transfer.ErrorLocation:      &repo.LocationError{Rule: repo.RuleOneColon},
+		transfer.ErrorFormat:        &repo.FormatError{Object: "x", Version: 9},
+		transfer.ErrorCorrupt:       &repo.CorruptError{Object: "x"},
+		transfer.ErrorMissing:       &repo.ChunkError{Err: repo.ErrMissing},
+		transfer.ErrorNoSpace:       &os.PathError{Op: "write", Path: "x", Err: syscall.ENOSPC},
+		transfer.ErrorPermission:    os.ErrPermission,
+		transfer.ErrorBusy:          &transfer.JobBusyError{},
+		transfer.ErrorDeadline:      context.DeadlineExceeded,
+		transfer.ErrorCancelled:     context.Canceled,
+	}
+	ids := make(map[transfer.ErrorKind]string)
+	messages := make(map[transfer.ErrorKind]string)
+	for kind, err := range kinds {
+		job := start(t, jobs, transfer.Task{Kind: transfer.KindUpload}, func(context.Context, *transfer.Reporter) error {
+			return fmt.Errorf("upload: %w", err)
+		})
+		if got := job.Wait(t.Context()); !errors.Is(got, err) {
+			t.Errorf("%s: %v", kind, got)
+		}
+		if s := job.Status(); s.ErrorKind != kind {
+			t.Errorf("%v has kind %s, want %s", err, s.ErrorKind, kind)
+		}
+		ids[kind], messages[kind] = job.ID(), job.Status().Error
+	}
+	if err := jobs.Close(); err != nil {
+		t.Fatal(err)
+	}
+	sentinels := map[transfer.ErrorKind]error{
+		transfer.ErrorLocation: repo.ErrLocation, transfer.ErrorFormat: repo.ErrFormat, transfer.ErrorCorrupt: repo.ErrCorrupt,
+		transfer.ErrorMissing: repo.ErrMissing, transfer.ErrorNoSpace: syscall.ENOSPC, transfer.ErrorBusy: transfer.ErrJobBusy,
+	}
+	again := openJobs(t, opts)
+	for kind, want := range kinds {
+		if s := sentinels[kind]; s != nil {
+			want = s
+		}
+		job, err := again.Get(ids[kind])
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := job.Err(); !errors.Is(err, want) || err.Error() != messages[kind] {
+			t.Errorf("%s after a restart: %v", kind, err)
+		}
+	}
+}
