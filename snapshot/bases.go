@@ -34,10 +34,10 @@ func (b *bases) at(offset int64) (id chunk.ID) {
 // basesOf returns the chunks that the parent has for a stretch of a file. None are as
 // good where they cannot be read: then the file's own are stored in full.
 func (w *worker) basesOf(ctx context.Context, f *sourceFile, offset, length int64) (*bases, error) {
-	if f.bases == nil {
+	if f.before == nil {
 		return &bases{}, nil
 	}
-	refs, first, err := w.creation.engine.repo.DataRefs(ctx, *f.bases, offset, offset+length)
+	refs, first, err := w.creation.engine.repo.DataRefs(ctx, *f.before, offset, offset+length)
 	switch {
 	case err == nil:
 		return &bases{refs: refs, first: first}, nil

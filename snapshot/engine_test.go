@@ -2,6 +2,7 @@ package snapshot_test
 
 import (
 	"bytes"
+	stdcmp "cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -42,6 +43,9 @@ type memory struct {
 	settle func(context.Context) error
 	// plain hides that files can be read at any offset.
 	plain bool
+	// position is that of the view, "42" if empty; changed is its Changed.
+	position string
+	changed  func(name, since string) ([]snapshot.Range, bool)
 	// open counts views that are not closed yet.
 	open int
 }
@@ -63,7 +67,8 @@ func (m *memory) Pin(ctx context.Context) (*snapshot.View, error) {
 		fsys = plainFS{frozen}
 	}
 	return &snapshot.View{
-		FS: fsys, Hint: m.hint, Epoch: m.epoch, Kind: "memory", Method: "copy", Position: "42", Settle: m.settle,
+		FS: fsys, Hint: m.hint, Epoch: m.epoch, Kind: "memory", Method: "copy", Position: stdcmp.Or(m.position, "42"), Settle: m.settle,
+		Changed: m.changed,
 		Close: func() error { m.open--; return nil },
 	}, nil
 }

@@ -60,21 +60,29 @@ func (e *SourceError) Error() string {
 // Unwrap returns the cause.
 func (e *SourceError) Unwrap() error { return e.Err }
 
-// A BrokenPromiseError reports a file whose Hint.Identity said that it had not
-// changed since the parent snapshot, and whose content had. The parent may hold
-// the old content under this identity; the snapshot was not made. Create with
-// NoParent reads everything. It matches ErrBrokenPromise.
+// A BrokenPromiseError reports a file of which a Source promised, by Hint.Identity or
+// View.Changed, that it or a part of it had not changed since the parent snapshot, and
+// whose content had. Snapshots since the promise was first made may hold the old
+// content; this one was not made. Create with NoParent reads everything. It matches
+// ErrBrokenPromise.
 type BrokenPromiseError struct {
 	// Path is the file, beginning with the source's name.
 	Path string
-	// Identity is what the source called the file, in both snapshots.
+	// Identity is what the source called the file; it may be empty if the promise was
+	// one of View.Changed.
 	Identity string
 	// Parent is the snapshot with the other content.
 	Parent string
+	// Offset is where the chunk begins in which the first change was found, in bytes.
+	Offset int64
 }
 
 func (e *BrokenPromiseError) Error() string {
-	return fmt.Sprintf("snapshot: %s has other content than in snapshot %s, though its identity %q is the same; create with NoParent to read everything", e.Path, e.Parent, e.Identity)
+	promise := "its source named the ranges that changed, and left this one out"
+	if e.Identity != "" {
+		promise = fmt.Sprintf("its source vouched for it, under the identity %q", e.Identity)
+	}
+	return fmt.Sprintf("snapshot: %s has other content near offset %d than in snapshot %s, though %s; create with NoParent to read everything", e.Path, e.Offset, e.Parent, promise)
 }
 
 // Is reports whether target is ErrBrokenPromise.

@@ -129,12 +129,10 @@ func (w *worker) do(ctx context.Context, s segment) error {
 }
 
 // segment reads a segment, or the whole of a file that cannot be read in parts.
-func (w *worker) segment(ctx context.Context, s segment) error {
+func (w *worker) segment(ctx context.Context, s segment) (err error) {
 	f := s.file
-	at, ok := f.file.(io.ReaderAt)
-	if ok {
-		refs, err := w.cut(ctx, io.NewSectionReader(at, s.offset, s.length), s.offset, s.length, f)
-		f.segments[s.number] = refs
+	if at, ok := f.file.(io.ReaderAt); ok {
+		f.segments[s.number], err = w.cut(ctx, input{at: at}, s)
 		return err
 	}
 	if s.number > 0 {
@@ -144,63 +142,117 @@ func (w *worker) segment(ctx context.Context, s segment) error {
 	// matter to the repository through which FS a file comes.
 	for n := range f.segments {
 		offset := int64(n) * segmentSize
-		refs, err := w.cut(ctx, f.file, offset, min(segmentSize, f.Size-offset), f)
+		f.segments[n], err = w.cut(ctx, input{front: f.file}, segment{f, n, offset, min(segmentSize, f.Size-offset)})
 		if err != nil {
 			return err
 		}
-		f.segments[n] = refs
 	}
 	return nil
+}
+
+// input is an open file: front is set where it can only be read front to back.
+type input struct {
+	at    io.ReaderAt
+	front io.Reader
+}
+
+func (in input) read(p []byte, offset int64) error {
+	if in.front != nil {
+		_, err := io.ReadFull(in.front, p)
+		return err
+	}
+	n, err := in.at.ReadAt(p, offset)
+	if n == len(p) {
+		return nil
+	}
+	if err == nil {
+		err = io.ErrUnexpectedEOF
+	}
+	return err
 }
 
 // readAhead is how much more than one chunk a worker reads at once, in bytes.
 const readAhead = 1 << 20
 
-// cut reads exactly length bytes, which begin at an offset in f, and stores them as
-// chunks.
-func (w *worker) cut(ctx context.Context, r io.Reader, offset, length int64, f *sourceFile) ([]repo.Ref, error) {
-	bases, err := w.basesOf(ctx, f, offset, length)
+// cut reads what has to be read of a segment and stores it as chunks. It returns all
+// chunks of the segment.
+func (w *worker) cut(ctx context.Context, in input, s segment) ([]repo.Ref, error) {
+	f := s.file
+	b, err := w.basesOf(ctx, f, s.offset, s.length)
 	if err != nil {
 		return nil, err
 	}
-	if need := f.cut.Max() + readAhead; len(w.buf) < need {
+	kept := w.creation.kept(s, b, in.front != nil)
+	if !f.bases {
+		b = &bases{}
+	}
+	most := f.cut.Max()
+	for _, k := range kept.chunks {
+		most = max(most, int(k.Span))
+	}
+	if need := most + readAhead; len(w.buf) < need {
 		w.buf = make([]byte, need)
 	}
-	refs := make([]repo.Ref, 0, length/pagedCut+1)
+	refs := make([]repo.Ref, 0, s.length/pagedCut+1)
 	if fixed, ok := f.cut.(chunk.Fixed); ok {
-		refs = make([]repo.Ref, 0, length/int64(fixed.Max())+1)
+		refs = make([]repo.Ref, 0, s.length/int64(fixed.Max())+1)
 	}
-	start, end := 0, 0
-	for length > 0 || start < end {
-		if length > 0 && end-start < f.cut.Max() {
-			end = copy(w.buf, w.buf[start:end])
-			start = 0
-			n := int(min(length, int64(len(w.buf)-end)))
-			if _, err := io.ReadFull(r, w.buf[end:end+n]); err != nil {
-				return nil, readError(err, length)
-			}
-			end += n
-			length -= int64(n)
-			if f.before != nil {
-				w.creation.verified.Add(int64(n))
-			} else {
-				w.creation.read.Add(int64(n))
-			}
+	// have are the bytes from offset on that were read.
+	have := w.buf[:0]
+	for offset, end := s.offset, s.offset+s.length; offset < end; {
+		k := kept.at(offset)
+		if k != nil && !k.verify {
+			refs = append(refs, k.Ref)
+			offset += k.Span
+			have = have[min(k.Span, int64(len(have))):]
+			w.creation.track.add(0, k.Span)
+			continue
 		}
-		n := f.cut.Next(w.buf[start:end], length == 0)
-		id, err := w.add(ctx, w.buf[start:start+n], bases, offset)
+		need := min(int64(f.cut.Max()), end-offset)
+		if k != nil {
+			need = k.Span
+		}
+		if int64(len(have)) < need {
+			from := copy(w.buf, have)
+			// As far as it will be needed in one piece.
+			to := int(min(max(need, kept.skip(offset)-offset), end-offset, int64(len(w.buf))))
+			have = w.buf[:to]
+			if err := in.read(have[from:], offset+int64(from)); err != nil {
+				return nil, readError(err, end-offset)
+			}
+			w.creation.read.Add(int64(to - from))
+		}
+		id, n, err := w.one(ctx, f, k, b, have, offset, offset+int64(len(have)) == end)
 		if err != nil {
 			return nil, err
 		}
 		refs = append(refs, repo.Ref{ID: id, Span: int64(n)})
-		start += n
 		offset += int64(n)
+		have = have[n:]
 		w.creation.track.add(0, int64(n))
 		// The server's transactions share these cores, and a goroutine that never
 		// waits keeps them from theirs until the scheduler steps in, after 10 ms.
 		runtime.Gosched()
 	}
 	return refs, context.Cause(ctx)
+}
+
+// one stores the chunk that begins at an offset, or verifies that it is the one that the
+// parent has there, k. It returns its ID and length.
+func (w *worker) one(ctx context.Context, f *sourceFile, k *keptChunk, b *bases, have []byte, offset int64, last bool) (chunk.ID, int, error) {
+	if k == nil {
+		n := f.cut.Next(have, last)
+		id, err := w.add(ctx, have[:n], b, offset)
+		return id, n, err
+	}
+	// The repository has this chunk: adding it stores nothing.
+	id, _, err := w.writer.Add(ctx, have[:k.Span])
+	w.creation.read.Add(-k.Span)
+	w.creation.verified.Add(k.Span)
+	if err == nil && id != k.ID {
+		err = &BrokenPromiseError{Path: f.Path, Identity: f.Identity, Parent: w.creation.parent.ID, Offset: offset}
+	}
+	return id, int(k.Span), err
 }
 
 // readError says what the end of a file before its size means.
@@ -221,16 +273,9 @@ func (w *worker) finish(ctx context.Context, f *sourceFile) error {
 		return err
 	}
 	f.segments = nil
-	if f.before != nil && !sameContent(*f.before, content) {
-		return &BrokenPromiseError{Path: f.Path, Identity: f.Identity, Parent: w.creation.parent.ID}
-	}
 	f.Content = content
 	w.creation.track.add(1, 0)
 	return nil
-}
-
-func sameContent(a, b repo.Content) bool {
-	return a.Depth == b.Depth && slices.Equal(a.Refs, b.Refs)
 }
 
 // close closes the file, once, if it was opened.

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"iter"
-	"math/rand/v2"
 	"slices"
 	"strings"
 	"sync"
@@ -28,12 +27,13 @@ type sourceFile struct {
 	view *View
 	cut  chunk.Cutter
 
-	// before is the content that the parent has under the same identity, to be
-	// compared with what is read. Nil for files that are simply read.
+	// before is the content that the parent has under the same path, where it is of use:
+	// known says what of it the file still has, and bases that its chunks are worth
+	// storing as differences to those at the same place. Nil for files that are simply
+	// read.
 	before *repo.Content
-	// bases is the content that the parent has under the same path, for files whose
-	// chunks are worth storing as differences to those at the same place. Nil for others.
-	bases *repo.Content
+	known  *known
+	bases  bool
 
 	// The fields below belong to reading the file.
 	open     sync.Once
@@ -146,20 +146,21 @@ func (e *Engine) cutter(class Class, page int) (chunk.Cutter, error) {
 	return e.repo.Gear(), nil
 }
 
-// reuse gives files the content that the parent has for them, where the source
-// promises that it is the same, and those that change in place what to store their
-// chunks as the difference to: that needs no promise, since they are read. Both
-// lists are in the same order.
+// reuse gives files the content that the parent has for them, or the unchanged part of
+// it, where the source promises that it is the same; and those that change in place what
+// to store their chunks as the difference to: that needs no promise, since they are read.
+// Both lists are in the same order.
 func (c *creation) reuse(ctx context.Context, files []*sourceFile) error {
 	if c.parent == nil {
 		return nil
 	}
-	same := c.sameEpochs()
+	positions := c.sameEpochs()
 	next, stop := iter.Pull2(c.engine.repo.Files(ctx, c.parent))
 	defer stop()
 	old, err, ok := next()
 	for _, f := range files {
-		promised := f.Identity != "" && same[f.source]
+		since, same := positions[f.source]
+		promised := same && (f.Identity != "" || since != "" && f.view.Changed != nil)
 		inPlace := Class(f.Class) == Paged || Class(f.Class) == AppendOnly
 		if f.IsDir() || !promised && !inPlace {
 			continue
@@ -173,15 +174,17 @@ func (c *creation) reuse(ctx context.Context, files []*sourceFile) error {
 		if !ok {
 			return nil
 		}
-		if old.Path != f.Path || old.Class != f.Class || old.PageSize != f.PageSize {
+		if old.Path != f.Path || old.IsDir() || old.Class != f.Class || old.PageSize != f.PageSize {
 			continue
 		}
-		if promised && old.Identity == f.Identity && old.Size == f.Size && c.present(old.Content) {
-			f.take(old.Content, c.opts.Verify || rand.Float64() < c.engine.config.VerifyShare)
+		if promised {
+			if err := c.keep(f, &old, since); err != nil {
+				return err
+			}
 		}
-		if inPlace && f.cut != nil {
+		if f.cut != nil && (inPlace || f.known != nil) {
 			content := old.Content
-			f.bases = &content
+			f.before, f.bases = &content, inPlace
 		}
 	}
 	return nil
@@ -200,13 +203,14 @@ func (c *creation) parentUnreadable(ctx context.Context, err error) error {
 	return nil
 }
 
-// sameEpochs returns the sources whose identities mean the same in the parent.
-func (c *creation) sameEpochs() map[string]bool {
-	same := make(map[string]bool)
+// sameEpochs returns the sources whose promises mean something to the parent, and
+// the position that each of them had in it.
+func (c *creation) sameEpochs() map[string]string {
+	same := make(map[string]string)
 	for i, name := range c.engine.names {
 		for _, s := range c.parent.Sources {
 			if s.Name == name && s.Kind == c.views[i].Kind && s.Epoch != "" && s.Epoch == c.views[i].Epoch {
-				same[name] = true
+				same[name] = s.Position
 			}
 		}
 	}
@@ -222,14 +226,4 @@ func (c *creation) present(content repo.Content) bool {
 		}
 	}
 	return true
-}
-
-// take gives a file its content from the parent, to be verified or as it is.
-func (f *sourceFile) take(content repo.Content, verify bool) {
-	if verify {
-		f.before = &content
-		return
-	}
-	f.Content = content
-	f.cut = nil
 }

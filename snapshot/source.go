@@ -47,6 +47,21 @@ type View struct {
 	// several goroutines at once.
 	Hint func(name string) Hint
 
+	// Changed says which bytes of the named file may differ from what the file held
+	// when the source was at an earlier position: since is the Position that its view in
+	// the parent snapshot had. Only those, and what lies beyond the old end, are read; the
+	// rest is taken from the parent. ok is false where the source cannot tell: then the
+	// file is read. The order of the ranges, overlaps, and parts beyond the end do not
+	// matter; a negative number fails the snapshot.
+	//
+	// It is a promise, like Hint.Identity: a random share of what is called unchanged
+	// is read nevertheless; see Config.VerifyShare. It is asked only if both views have
+	// the same, non-empty epoch, the parent has the file under the same name, class and
+	// page size, and Hint.Identity has not settled the matter; and only for files that
+	// implement io.ReaderAt it saves reading. It is called after Settle, by one goroutine
+	// at a time. A nil Changed means that nothing is known.
+	Changed func(name, since string) (ranges []Range, ok bool)
+
 	// Settle finishes the work that Pin began, after the freeze has ended and
 	// before anything is read from FS. A nil Settle means that the View is
 	// ready. It is called at most once.
@@ -66,7 +81,7 @@ type View struct {
 	// fallback. It is kept in the manifest. Settle may still change it.
 	Method string
 
-	// Epoch binds Hint.Identity to one life of the source. Identities are
+	// Epoch binds Hint.Identity and Position to one life of the source. They are
 	// compared with those of the parent snapshot only if both have the same,
 	// non-empty epoch; otherwise everything is read. A source whose identities
 	// cannot repeat between two of its lives may use a constant.
@@ -99,7 +114,8 @@ const (
 	Paged
 	// AppendOnly files only grow, such as logs. They are cut in fixed pieces, so
 	// that the head is shared; the piece that was the last one in the parent snapshot
-	// is stored as the difference to that.
+	// is stored as the difference to that. Where Hint.Identity says that it is the same
+	// log, only what was appended is read; else all of it is.
 	AppendOnly
 )
 
@@ -117,5 +133,16 @@ type Hint struct {
 	// share of such files is read nevertheless, and a broken promise fails the
 	// snapshot with a *BrokenPromiseError; see Config.VerifyShare. At most 255
 	// bytes.
+	//
+	// For an AppendOnly file the promise is a weaker one: two files of this source and
+	// epoch with the same identity are one log at two times, so that the longer one
+	// begins with all of the shorter one. Then what the parent has of it is not read,
+	// but for its first and its last piece, which would tell a log that was emptied and
+	// written anew. A log that is shorter than in the parent is read.
 	Identity string
+}
+
+// A Range is a part of a file, in bytes.
+type Range struct {
+	Offset, Length int64
 }
