@@ -178,6 +178,11 @@ func (r *Repository) readNode(ctx context.Context, ref Ref, depth int) ([]Ref, e
 	if err != nil {
 		return nil, err
 	}
+	return parseNodeAt(data, ref, depth)
+}
+
+// parseNodeAt reads a node at the given depth.
+func parseNodeAt(data []byte, ref Ref, depth int) ([]Ref, error) {
 	refs, err := parseNode(data, ref.Span)
 	if err == nil {
 		err = Content{Depth: depth - 1, Refs: refs}.check(ref.Span)
@@ -202,30 +207,15 @@ func (r *Repository) DataRefs(ctx context.Context, c Content, start, end int64) 
 // dataRefs returns the refs of the data chunks that hold the bytes from start to
 // end, and the offset in the content of the first of them.
 func (r *Repository) dataRefs(ctx context.Context, c Content, start, end int64) (refs []Ref, first int64, err error) {
-	var at int64
-	first = -1
-	err = r.walkContent(ctx, c, func(ref Ref, depth int) (bool, error) {
-		if at >= end {
-			return false, errStopWalk
-		}
-		if at+ref.Span <= start {
-			at += ref.Span
-			return false, nil
-		}
-		if depth > 0 {
-			return true, nil
-		}
-		if first < 0 {
-			first = at
-		}
-		refs = append(refs, ref)
-		at += ref.Span
-		return true, nil
-	})
-	if err == errStopWalk {
-		err = nil
+	pieces, err := r.expand(ctx, []Extent{{c, start, end}}, true)
+	if err != nil || len(pieces) == 0 {
+		return nil, -1, err
 	}
-	return refs, first, err
+	refs = make([]Ref, len(pieces))
+	for i := range pieces {
+		refs[i] = pieces[i].Ref
+	}
+	return refs, pieces[0].Offset, nil
 }
 
 // errStopWalk ends a walk that has seen enough. It never reaches a caller.

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync"
+	"sync/atomic"
 )
 
 const (
@@ -12,6 +14,8 @@ const (
 	maxRun = 8 << 20
 	// maxGap is how many bytes that are not needed are read to save a request.
 	maxGap = 128 << 10
+	// minSplit is the least that one of several requests at the same time reads, in bytes.
+	minSplit = 256 << 10
 )
 
 // A ContentReader reads the bytes of a Content. It is safe for concurrent use.
@@ -63,13 +67,14 @@ func (cr *ContentReader) ReadAt(p []byte, off int64) (int, error) {
 }
 
 // readRefs fills p from consecutive data chunks, the first of which begins at
-// offset at in p; that may be before p, as the last may end behind it.
+// offset at in p; that may be before p, as the last may end behind it. Where that takes
+// several requests they are made at the same time.
 func (r *Repository) readRefs(ctx context.Context, refs []Ref, p []byte, at int64) (int, error) {
-	rd, err := r.takeReader()
-	if err != nil {
-		return 0, err
+	limit := int64(maxRun)
+	if len(p) > minSplit {
+		limit = max(int64(len(p))/DefaultFetches, minSplit)
 	}
-	defer r.readers.Put(rd)
+	var jobs []runJob
 	for len(refs) > 0 {
 		if data := r.cache.get(refs[0].ID); int64(len(data)) == refs[0].Span {
 			copyAt(p, data, at)
@@ -77,19 +82,76 @@ func (r *Repository) readRefs(ctx context.Context, refs []Ref, p []byte, at int6
 			refs = refs[1:]
 			continue
 		}
-		run, err := r.nextRun(ctx, refs)
-		if err == nil {
-			err = r.readRun(ctx, rd, run, refs, p, at)
-		}
+		run, err := r.nextRun(ctx, refs, limit)
 		if err != nil {
-			return int(max(at, 0)), err
+			jobs = append(jobs, runJob{at: at, err: err})
+			break
 		}
+		jobs = append(jobs, runJob{run: run, refs: refs[:len(run.places)], at: at})
 		for range run.places {
 			at += refs[0].Span
 			refs = refs[1:]
 		}
 	}
+	r.runJobs(ctx, jobs, p)
+	for i := range jobs {
+		if jobs[i].err != nil {
+			return int(max(jobs[i].at, 0)), jobs[i].err
+		}
+	}
 	return len(p), nil
+}
+
+// runJob is a run with the place of its bytes.
+type runJob struct {
+	run  run
+	refs []Ref
+	// at is where the first chunk begins in what is read, and after an error where the
+	// chunk begins that could not be.
+	at  int64
+	err error
+}
+
+// runJobs reads runs, several at once. The first error in the order of the bytes ends
+// those behind it.
+func (r *Repository) runJobs(ctx context.Context, jobs []runJob, p []byte) {
+	do := func(j *runJob) {
+		if j.err != nil {
+			return
+		}
+		rd, err := r.takeReader()
+		if err != nil {
+			j.err = err
+			return
+		}
+		defer r.readers.Put(rd)
+		j.at, j.err = r.readRun(ctx, rd, j.run, j.refs, p, j.at)
+	}
+	if len(jobs) == 1 {
+		do(&jobs[0])
+		return
+	}
+	// failed is the number of the first job that is known to have failed.
+	var failed, next atomic.Int64
+	failed.Store(int64(len(jobs)))
+	var group sync.WaitGroup
+	for range min(len(jobs), DefaultFetches) {
+		group.Go(func() {
+			for {
+				n := next.Add(1) - 1
+				if n >= int64(len(jobs)) || n > failed.Load() {
+					return
+				}
+				do(&jobs[n])
+				for jobs[n].err != nil {
+					if old := failed.Load(); n >= old || failed.CompareAndSwap(old, n) {
+						break
+					}
+				}
+			}
+		})
+	}
+	group.Wait()
 }
 
 // run is a stretch of one pack that holds consecutive chunks of a content.
@@ -99,8 +161,8 @@ type run struct {
 	end    int64
 }
 
-// nextRun finds how many of the first refs can be fetched at once.
-func (r *Repository) nextRun(ctx context.Context, refs []Ref) (run, error) {
+// nextRun finds how many of the first refs can be fetched at once, in up to limit bytes.
+func (r *Repository) nextRun(ctx context.Context, refs []Ref, limit int64) (run, error) {
 	set, err := r.currentIndex(ctx)
 	if err != nil {
 		return run{}, err
@@ -123,7 +185,7 @@ func (r *Repository) nextRun(ctx context.Context, refs []Ref) (run, error) {
 			return out, nil
 		case end <= out.end:
 			// Fetched already, as where one chunk is repeated.
-		case start < out.end || start-out.end > maxGap || end-out.start > maxRun:
+		case start < out.end || start-out.end > maxGap || end-out.start > limit:
 			return out, nil
 		default:
 			out.end = end
@@ -133,22 +195,24 @@ func (r *Repository) nextRun(ctx context.Context, refs []Ref) (run, error) {
 	return out, nil
 }
 
-// locateSpan returns a place of a chunk that is said to have a certain length.
+// locateSpan returns a place of a chunk that is said to have a certain length, or any if
+// that is 0.
 func (r *Repository) locateSpan(ctx context.Context, ref Ref) (location, error) {
 	places, err := r.locate(ctx, ref.ID)
 	if err != nil {
 		return location{}, err
 	}
 	for _, l := range places {
-		if int64(l.plain) == ref.Span {
+		if ref.Span == 0 || int64(l.plain) == ref.Span {
 			return l, nil
 		}
 	}
 	return location{}, chunkError(ref.ID, places[0], fmt.Errorf("%w: it has %d bytes where %d are expected", ErrCorrupt, places[0].plain, ref.Span))
 }
 
-// readRun fetches a run and decodes its chunks into their places in p.
-func (r *Repository) readRun(ctx context.Context, rd *reader, run run, refs []Ref, p []byte, at int64) error {
+// readRun fetches a run and decodes its chunks into their places in p. It returns where
+// the chunk begins that it could not read.
+func (r *Repository) readRun(ctx context.Context, rd *reader, run run, refs []Ref, p []byte, at int64) (int64, error) {
 	if len(run.places) == 1 {
 		// A chunk of which only a part is wanted will be wanted again.
 		ref := refs[0]
@@ -157,7 +221,7 @@ func (r *Repository) readRun(ctx context.Context, rd *reader, run run, refs []Re
 			if err == nil {
 				err = placeWhole(ref, data, p, at)
 			}
-			return err
+			return at, err
 		}
 	}
 	stored := rd.room(int(run.end - run.start))
@@ -171,12 +235,12 @@ func (r *Repository) readRun(ctx context.Context, rd *reader, run run, refs []Re
 		}
 		if err != nil {
 			if err = r.placeElsewhere(ctx, ref, l, err, p, at); err != nil {
-				return err
+				return at, err
 			}
 		}
 		at += ref.Span
 	}
-	return nil
+	return at, nil
 }
 
 // placeChunk decodes a chunk into p, directly where all of it belongs there.
@@ -198,27 +262,44 @@ func (r *Repository) placeChunk(ctx context.Context, rd *reader, ref Ref, l loca
 // placeElsewhere tries the other places of a chunk that could not be read from
 // the first one, because of cause.
 func (r *Repository) placeElsewhere(ctx context.Context, ref Ref, tried location, cause error, p []byte, at int64) error {
-	cause = chunkError(ref.ID, tried, cause)
-	if ctx.Err() != nil {
-		return cause
-	}
-	places, err := r.locate(ctx, ref.ID)
-	if err != nil || len(places) < 2 {
-		return cause
-	}
-	data, err := r.readFrom(ctx, ref.ID, places, nil)
+	data, err := r.readElsewhere(ctx, ref, tried, cause)
 	if err != nil {
-		return errors.Join(cause, err)
+		return err
 	}
 	return placeWhole(ref, data, p, at)
 }
 
+// readElsewhere reads a chunk from other places than one that failed because of cause.
+func (r *Repository) readElsewhere(ctx context.Context, ref Ref, tried location, cause error) ([]byte, error) {
+	cause = chunkError(ref.ID, tried, cause)
+	if ctx.Err() != nil {
+		return nil, cause
+	}
+	places, err := r.locate(ctx, ref.ID)
+	if err != nil || len(places) < 2 {
+		return nil, cause
+	}
+	data, err := r.readFrom(ctx, ref.ID, places, nil)
+	if err != nil {
+		return nil, errors.Join(cause, err)
+	}
+	return data, nil
+}
+
 // placeWhole copies a chunk's bytes to p, if they are as many as they should be.
 func placeWhole(ref Ref, data, p []byte, at int64) error {
+	err := checkSpan(ref, data)
+	if err == nil {
+		copyAt(p, data, at)
+	}
+	return err
+}
+
+// checkSpan fails if a chunk has not as many bytes as it should have.
+func checkSpan(ref Ref, data []byte) error {
 	if int64(len(data)) != ref.Span {
 		return &ChunkError{ID: ref.ID, Err: fmt.Errorf("%w: it has %d bytes where %d are expected", ErrCorrupt, len(data), ref.Span)}
 	}
-	copyAt(p, data, at)
 	return nil
 }
 

@@ -22,6 +22,8 @@ type reader struct {
 	// base holds the plain bytes of the last base, window the stored ones.
 	base   []byte
 	window frameWindow
+	// plain holds the last difference that was decoded.
+	plain []byte
 }
 
 func (r *Repository) takeReader() (*reader, error) {

@@ -104,6 +104,8 @@ type Repository struct {
 
 	cache   *chunkCache
 	readers sync.Pool // of *reader
+	// fetchBuffers holds what stretches of packs are read into.
+	fetchBuffers sync.Pool // of *[]byte
 
 	closed atomic.Bool
 }

@@ -261,10 +261,13 @@ func blockEnd(path string) bool {
 func (r *Repository) Files(ctx context.Context, m *Manifest) iter.Seq2[File, error] {
 	return func(yield func(File, error) bool) {
 		before := ""
+		ahead := tableAhead{repo: r, table: m.Table}
 		err := r.walkContent(ctx, m.Table, func(ref Ref, depth int) (bool, error) {
+			ahead.reach(ctx)
 			if depth > 0 {
 				return true, nil
 			}
+			ahead.at += ref.Span
 			files, err := r.readBlock(ctx, ref, before)
 			if err != nil {
 				return false, err
@@ -281,6 +284,43 @@ func (r *Repository) Files(ctx context.Context, m *Manifest) iter.Seq2[File, err
 			yield(File{}, fmt.Errorf("repo: file table of snapshot %s: %w", m.ID, err))
 		}
 	}
+}
+
+// tableAhead has the blocks of a file table read some time before they are needed, many
+// with one request, into the cache.
+type tableAhead struct {
+	repo  *Repository
+	table Content
+	// at is where the walk is, end how far was read, step how much was read at last, in
+	// bytes.
+	at, end, step int64
+}
+
+const (
+	minTableAhead = 128 << 10
+	maxTableAhead = 4 << 20
+)
+
+// reach is called when the walk comes to a block or a node. What cannot be read shows
+// when it is needed.
+func (a *tableAhead) reach(ctx context.Context) {
+	if a.at < a.end || ctx.Err() != nil {
+		return
+	}
+	a.step = min(max(2*a.step, minTableAhead), maxTableAhead, a.repo.cache.limit/4)
+	a.end = a.at + max(a.step, 1)
+	if a.step < minTableAhead {
+		return
+	}
+	pieces, err := a.repo.Expand(ctx, []Extent{{a.table, a.at, a.end}})
+	if err != nil || len(pieces) < 2 {
+		return
+	}
+	refs := make([]Ref, len(pieces))
+	for i := range pieces {
+		refs[i] = pieces[i].Ref
+	}
+	_, _ = a.repo.readMeta(ctx, refs)
 }
 
 func (r *Repository) readBlock(ctx context.Context, ref Ref, before string) ([]File, error) {
