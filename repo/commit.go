@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 )
@@ -95,7 +96,7 @@ func (s *Session) wrote(ctx context.Context, key string, data []byte) bool {
 }
 
 // commitIndex makes the index of the session's packs durable, as far as an earlier
-// Commit has not.
+// Commit or Checkpoint has not.
 func (s *Session) commitIndex(ctx context.Context) error {
 	s.mu.Lock()
 	if err := s.stateLocked(); err != nil {
@@ -106,22 +107,10 @@ func (s *Session) commitIndex(ctx context.Context) error {
 		s.mu.Unlock()
 		return fmt.Errorf("repo: %d chunks are in Writers that were not flushed: call Writer.Flush before Session.Commit", missing)
 	}
-	packs := s.packs[s.indexed:len(s.packs):len(s.packs)]
-	// A failed write may have taken effect, and then others can see the packs:
-	// from here on an abort must leave them.
-	s.indexed = len(s.packs)
+	packs := s.unindexed()
 	s.mu.Unlock()
-	for len(packs) > 0 {
-		n := indexPart(packs)
-		data, x := buildIndex(packs[:n], nil)
-		if err := s.repo.writeIndex(ctx, data, x); err != nil {
-			return s.fail(err)
-		}
-		s.repo.adoptIndex(ctx, x)
-		s.mu.Lock()
-		s.written += x.size
-		s.mu.Unlock()
-		packs = packs[n:]
+	if err := s.indexPacks(ctx, packs); err != nil {
+		return s.fail(err)
 	}
 	return nil
 }
@@ -172,8 +161,8 @@ func (s *Session) end() bool {
 	return true
 }
 
-// Abort ends the session, cancels its uploads and deletes what it has stored, also
-// when ctx has ended: then it goes on for up to thirty seconds. After Commit it
+// Abort ends the session, cancels its uploads and deletes what it has stored, but for
+// what a Checkpoint has made known, also when ctx has ended: then it goes on for up to thirty seconds. After Commit it
 // does nothing, so that it can be deferred. It waits for a Commit under way. Its
 // errors are the bucket's; what could not be deleted is garbage that does no harm.
 func (s *Session) Abort(ctx context.Context) error {
@@ -193,7 +182,7 @@ func (s *Session) abort(ctx context.Context) error {
 		return fmt.Errorf("repo: clean up after an aborted session: an upload does not end: %w", err)
 	}
 	s.mu.Lock()
-	packs := s.packs[s.indexed:]
+	packs := slices.DeleteFunc(s.packs, func(p *sessionPack) bool { return p.named })
 	s.packs = nil
 	s.mu.Unlock()
 	if len(packs) == 0 {

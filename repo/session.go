@@ -43,13 +43,10 @@ type Session struct {
 	// those that are certain to be stored in full.
 	pending map[chunk.ID]bool
 	// packs are those handed to the bucket, durable or not.
-	packs []packContent
+	packs []*sessionPack
 	// packed counts the chunks in packs. Whenever no Writer holds an unfinished
 	// pack it equals len(pending).
 	packed int
-	// indexed is how many of packs are, or may be, in an index that others can see:
-	// those are not this session's to delete any more.
-	indexed int
 	// written counts the bytes of the packs that are durable.
 	written int64
 	// err is the first failure; nothing can be committed after it.
@@ -172,11 +169,14 @@ func (s *Session) upload(ctx context.Context, pack *packBuilder) error {
 		return s.fail(context.Cause(s.ctx))
 	}
 	id := pack.finish()
-	content := packContent{
-		packInfo: packInfo{id: id, size: int64(len(pack.buf))},
-		// What they are differences to is in the footer, and of no use before the
-		// pack is read again.
-		entries: slices.Clone(pack.entries),
+	content := &sessionPack{
+		packContent: packContent{
+			packInfo: packInfo{id: id, size: int64(len(pack.buf))},
+			// What they are differences to is in the footer, and of no use before the
+			// pack is read again.
+			entries: slices.Clone(pack.entries),
+		},
+		bases: s.ownBases(pack.bases),
 	}
 	s.mu.Lock()
 	if err := s.stateLocked(); err != nil {
@@ -191,14 +191,13 @@ func (s *Session) upload(ctx context.Context, pack *packBuilder) error {
 		s.idle = make(chan struct{})
 	}
 	s.mu.Unlock()
-	go s.store(id, pack)
+	go s.store(content, pack)
 	return nil
 }
 
 // store writes one pack, gives its buffer back and its upload token after that.
-func (s *Session) store(id packID, pack *packBuilder) {
-	size := int64(len(pack.buf))
-	err := s.repo.store.create(s.ctx, packKey(id), pack.buf)
+func (s *Session) store(content *sessionPack, pack *packBuilder) {
+	err := s.repo.store.create(s.ctx, packKey(content.id), pack.buf)
 	if errors.Is(err, errKeyExists) {
 		// Only this session can have written a pack of this name: the store
 		// repeated a request whose answer was lost.
@@ -212,7 +211,8 @@ func (s *Session) store(id packID, pack *packBuilder) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err == nil {
-		s.written += size
+		content.durable = true
+		s.written += content.size
 	}
 	<-s.uploads
 	if s.running--; s.running == 0 {
