@@ -204,7 +204,7 @@ func (s *Session) abort(ctx context.Context) error {
 		}
 		if err := s.repo.store.remove(ctx, packKey(p.id)); err != nil {
 			errs = append(errs, fmt.Errorf("repo: clean up after an aborted session: %w", err))
-			if ctx.Err() != nil {
+			if ctx.Err() != nil || errors.Is(err, ErrUnavailable) {
 				break
 			}
 		}

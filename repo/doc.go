@@ -2,8 +2,9 @@
 // index of them, and one manifest for each snapshot.
 //
 // Make a repository once with [Init] and open it with [Open], each on a
-// *blob.Bucket of gocloud.dev (package repo/localblob opens a local folder as one
-// whose every write is durable). To write, begin a session with
+// *blob.Bucket of gocloud.dev. [OpenLocation] opens one, from a location such as
+// "local:/var/backups" or "S3:bucket/path" and its configuration; for stores in the
+// cloud import a package of the module repo/cloud as well. To write, begin a session with
 // [Repository.NewSession], take one [Writer] for each goroutine, add chunks with
 // [Writer.Add], flush the writers, store the lists of chunks with
 // [Session.PutContent] and the files with [Session.PutTable], and end with
@@ -42,8 +43,12 @@
 // [ErrNotFound], [ErrExists], [ErrBadID], [ErrInvalid], [ErrClosed]. What was read is
 // damaged ([ErrCorrupt]: restore it from a copy), gone ([ErrMissing]) or newer than
 // this library ([ErrFormat]); [CorruptError], [FormatError], [ChunkError]
-// and [BaseError] say which object. Errors of the bucket are wrapped, so that errors.Is(err, syscall.ENOSPC) and
-// the like hold. Nothing is retried here: drivers do that.
+// and [BaseError] say which object. Of the store, [ErrNoBucket], [ErrAuthentication],
+// [ErrPermission], [ErrNoSpace] and [ErrUnavailable] tell what is wrong; the driver's
+// own error is wrapped, so that errors.Is(err, syscall.ENOSPC) and the like hold.
+//
+// Requests that failed for now are tried again, as [Retry] says, and only then end in
+// ErrUnavailable. That a full disk or a refusal is tried again never happens.
 //
 // # Limits
 //

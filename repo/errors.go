@@ -41,6 +41,25 @@ var (
 	ErrMissing = errors.New("repo: missing")
 )
 
+// Errors of the store that a repository is kept in. Each wraps what the driver said.
+var (
+	// ErrNoBucket means that the bucket or container itself does not exist. It is
+	// not made here: make it first.
+	ErrNoBucket = errors.New("repo: no such bucket")
+	// ErrAuthentication means that the store does not accept the credentials: they
+	// are missing, unknown, wrong or expired.
+	ErrAuthentication = errors.New("repo: the store refuses the credentials")
+	// ErrPermission means that the store accepts the credentials and refuses the
+	// operation; of a local repository, that the file system does.
+	ErrPermission = errors.New("repo: the store refuses permission")
+	// ErrNoSpace means that the store is full or a quota is used up. Where a file
+	// system said so, errors.Is(err, syscall.ENOSPC) holds too.
+	ErrNoSpace = errors.New("repo: no space left in the store")
+	// ErrUnavailable means that the store could not be reached, or failed or
+	// throttled, as often as Options.Retry allows. Later it may work.
+	ErrUnavailable = errors.New("repo: the store is unavailable")
+)
+
 // A FormatError reports an object of a format that this version of the library
 // does not know. It matches ErrFormat.
 type FormatError struct {

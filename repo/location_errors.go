@@ -32,6 +32,14 @@ const (
 	RuleWithinPrefix   LocationRule = "local path within the prefix"
 )
 
+// The rules for opening a location.
+const (
+	RuleDriver   LocationRule = "driver is linked in"
+	RuleBucket   LocationRule = "bucket is named"
+	RuleKeyKnown LocationRule = "key is known"
+	RuleKeyValue LocationRule = "value of the key is allowed"
+)
+
 // The rules for the JSON of a config.
 const (
 	RuleConfigSize      LocationRule = "config not too large"

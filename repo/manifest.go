@@ -258,11 +258,8 @@ func (r *Repository) DeleteManifest(ctx context.Context, id string) error {
 	if err := CheckID(id); err != nil {
 		return err
 	}
-	err := r.store.bucket.Delete(ctx, snapshotPrefix+id)
-	if err == nil {
-		return nil
-	}
-	if err = objectError("delete", snapshotPrefix+id, err); errors.Is(err, errKeyMissing) {
+	err := r.store.removeExisting(ctx, snapshotPrefix+id)
+	if errors.Is(err, errKeyMissing) {
 		return fmt.Errorf("%w: %s", ErrNotFound, id)
 	}
 	return err

@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 
 	"gocloud.dev/blob"
+	"golang.org/x/time/rate"
 
 	"github.com/holdstill/holdstill/chunk"
 )
@@ -30,6 +31,13 @@ type Options struct {
 	// Logger hears of upkeep that failed and will be tried again. Default: nothing
 	// is logged.
 	Logger *slog.Logger
+	// Retry says how requests to the store are tried again that failed for now.
+	Retry Retry
+	// ReadLimiter and WriteLimiter, if set, bound the bytes of objects that are read
+	// and written per second. One limiter may serve for both, and for several
+	// repositories. An object, or a range of one, is let through as a whole when its
+	// turn has come. A burst below 1 is an error.
+	ReadLimiter, WriteLimiter *rate.Limiter
 	// CacheSize bounds the decoded chunks that are kept for reading, in bytes.
 	// Default 16 MiB.
 	CacheSize int64
@@ -59,7 +67,14 @@ func (o Options) withDefaults() (Options, error) {
 	case o.CacheSize < 0:
 		return o, fmt.Errorf("repo: Options.CacheSize %d is negative", o.CacheSize)
 	}
-	return o, nil
+	for _, limiter := range []*rate.Limiter{o.ReadLimiter, o.WriteLimiter} {
+		if limiter != nil && limiter.Limit() != rate.Inf && (limiter.Burst() < 1 || limiter.Limit() <= 0) {
+			return o, fmt.Errorf("repo: a limiter of %v bytes/s with a burst of %d lets nothing pass", limiter.Limit(), limiter.Burst())
+		}
+	}
+	var err error
+	o.Retry, err = o.Retry.withDefaults()
+	return o, err
 }
 
 // config is the document of holdstill.json: what all writers of a repository must
@@ -116,6 +131,8 @@ type InitOptions struct {
 	// takes the defaults of package chunk. They are fixed for the life of the
 	// repository.
 	Cut chunk.GearParams
+	// Retry is as in Options.
+	Retry Retry
 }
 
 // Init makes a new repository in an empty bucket, or in an empty part of one (see
@@ -137,7 +154,11 @@ func Init(ctx context.Context, bucket *blob.Bucket, opts InitOptions) error {
 	if err != nil {
 		return err
 	}
-	s := store{bucket}
+	options, err := Options{Retry: opts.Retry}.withDefaults()
+	if err != nil {
+		return err
+	}
+	s := newStore(bucket, options)
 	err = s.create(ctx, configKey, data)
 	if errors.Is(err, errKeyExists) {
 		// The ID is random: where the very same bytes stand, the store repeated a
@@ -156,21 +177,23 @@ func newRepositoryID() string {
 	return hex.EncodeToString(b[:])
 }
 
-// Open opens the repository in a bucket. It reads one small object. The bucket
+// Open opens the repository in a bucket. It reads one small object, and makes sure of
+// the bucket where there is none. The bucket
 // must stay open as long as the Repository; Close does not close it.
 //
 // Open fails with ErrNotRepository if the bucket holds none, with a *FormatError
 // if this library is too old for it, with a *CorruptError if its configuration is
-// damaged, and else with the bucket's error.
+// damaged, and else with the store's error: ErrNoBucket, ErrAuthentication,
+// ErrPermission, ErrUnavailable.
 func Open(ctx context.Context, bucket *blob.Bucket, opts Options) (*Repository, error) {
 	opts, err := opts.withDefaults()
 	if err != nil {
 		return nil, err
 	}
-	r := newRepository(store{bucket}, opts)
+	r := newRepository(newStore(bucket, opts), opts)
 	data, err := r.store.readAll(ctx, configKey, maxConfigSize)
 	if errors.Is(err, errKeyMissing) {
-		return nil, fmt.Errorf("%w: %w", ErrNotRepository, err)
+		return nil, r.store.absent(ctx, err)
 	}
 	if err != nil {
 		return nil, err
@@ -203,6 +226,9 @@ func (r *Repository) ID() string { return r.config.ID }
 // Gear returns the content-defined cutter that all writers of this repository
 // share.
 func (r *Repository) Gear() *chunk.Gear { return r.gear }
+
+// Traffic returns what has gone to and from the store since Open.
+func (r *Repository) Traffic() Traffic { return r.store.traffic.read() }
 
 // Close makes every later call fail with ErrClosed. It does not wait for calls
 // under way, nor for open Sessions, which must be ended by themselves.

@@ -16,7 +16,6 @@ import (
 
 	"github.com/holdstill/holdstill/lock"
 	"github.com/holdstill/holdstill/repo"
-	"github.com/holdstill/holdstill/repo/localblob"
 )
 
 // Config says what an Engine takes snapshots of, and where it keeps them. One of
@@ -24,7 +23,8 @@ import (
 type Config struct {
 	// Repository is where snapshots are kept, as "section:path" in the sense of
 	// repo.ParseLocation, with the section looked up in Locations. The section
-	// "local" is there without being configured: "local:/var/lib/app/snapshots".
+	// "local" is there without being configured: "local:/var/lib/app/snapshots". Stores
+	// in the cloud need their driver linked in: see repo.OpenLocation.
 	Repository string
 	// Locations configures the sections that Repository may name.
 	Locations repo.LocationConfig
@@ -91,14 +91,15 @@ type Engine struct {
 //
 // Open fails with ErrConfig, with a *repo.LocationError, with a *repo.FormatError
 // for a repository that a newer library wrote, with a *repo.CorruptError, or with
-// an error of the store.
+// an error of the store: repo.ErrAuthentication, ErrPermission, ErrNoBucket,
+// ErrUnavailable and the like.
 func Open(ctx context.Context, config Config) (*Engine, error) {
 	config, err := config.withDefaults()
 	if err != nil {
 		return nil, err
 	}
 	e := &Engine{config: config, names: slices.Sorted(maps.Keys(config.Sources)), log: config.Logger}
-	if err := e.openBucket(); err != nil {
+	if err := e.openBucket(ctx); err != nil {
 		return nil, err
 	}
 	if err := e.checkSources(); err != nil {
@@ -147,7 +148,7 @@ func (c Config) withDefaults() (Config, error) {
 	return c, nil
 }
 
-func (e *Engine) openBucket() error {
+func (e *Engine) openBucket(ctx context.Context) error {
 	if e.config.Bucket != nil {
 		e.bucket = e.config.Bucket
 		return nil
@@ -163,12 +164,11 @@ func (e *Engine) openBucket() error {
 	if err != nil {
 		return err
 	}
-	if !location.IsLocal() {
-		return fmt.Errorf("%w: repositories of type %q cannot be opened by location yet: open the bucket with gocloud.dev/blob and set Config.Bucket", ErrConfig, location.Type())
+	if location.IsLocal() {
+		e.local = location.Path()
 	}
-	e.local = location.Path()
 	e.owned = true
-	e.bucket, err = localblob.OpenBucket(e.local, &localblob.Options{CreateDir: !e.config.MustExist})
+	e.bucket, err = repo.OpenLocation(ctx, location, repo.OpenLocationOptions{Create: !e.config.MustExist})
 	if errors.Is(err, fs.ErrNotExist) {
 		err = fmt.Errorf("%w: %w", repo.ErrNotRepository, err)
 	}
@@ -191,7 +191,7 @@ func openRepository(ctx context.Context, bucket *blob.Bucket, config Config) (*r
 		return r, err
 	}
 	// Another process may make it at the same time, which is as good.
-	if err := repo.Init(ctx, bucket, repo.InitOptions{}); err != nil && !errors.Is(err, repo.ErrRepositoryExists) {
+	if err := repo.Init(ctx, bucket, repo.InitOptions{Retry: config.Options.Retry}); err != nil && !errors.Is(err, repo.ErrRepositoryExists) {
 		return nil, err
 	}
 	return repo.Open(ctx, bucket, config.Options)

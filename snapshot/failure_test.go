@@ -199,11 +199,21 @@ func TestBadConfig(t *testing.T) {
 		"nil source":   {Bucket: bucket, Sources: map[string]snapshot.Source{"a": nil}},
 		"share":        {Bucket: bucket, VerifyShare: 2},
 		"workers":      {Bucket: bucket, Workers: -1},
-		"unknown type": {Repository: "x:bucket", Locations: repo.LocationConfig{"x": {"type": "s3"}}},
 	} {
 		if e, err := snapshot.Open(t.Context(), config); !errors.Is(err, snapshot.ErrConfig) {
 			t.Errorf("%s: %v, %v", name, e, err)
 		}
+	}
+	locations := repo.LocationConfig{"x": {"type": "s3", "secret_access_key": "hidden"}, "m": {"type": "memory"}, "odd": {"type": "memory", "no_such_key": "hidden"}}
+	for _, where := range []string{"x:bucket", "odd:", "nowhere:a"} {
+		_, err := snapshot.Open(t.Context(), snapshot.Config{Repository: where, Locations: locations})
+		if !errors.Is(err, repo.ErrLocation) || strings.Contains(err.Error(), "hidden") {
+			t.Errorf("%s: %v", where, err)
+		}
+	}
+	inMemory := openEngine(t, snapshot.Config{Repository: "m:", Locations: locations})
+	if inMemory.Repository().ID() == "" {
+		t.Error("a repository in memory has no ID")
 	}
 	if _, err := snapshot.Open(t.Context(), snapshot.Config{Bucket: bucket, MustExist: true}); !errors.Is(err, repo.ErrNotRepository) {
 		t.Errorf("MustExist: %v", err)

@@ -1,0 +1,5 @@
+//go:build !windows
+
+package repo
+
+func isDiskFull(error) bool { return false }
