@@ -192,13 +192,13 @@ func TestBadConfig(t *testing.T) {
 	bucket := newBucket(t)
 	src := &memory{}
 	for name, config := range map[string]snapshot.Config{
-		"neither":      {},
-		"both":         {Bucket: bucket, Repository: "local:/x"},
-		"source name":  {Bucket: bucket, Sources: map[string]snapshot.Source{"a/b": src}},
-		"dots":         {Bucket: bucket, Sources: map[string]snapshot.Source{"..": src}},
-		"nil source":   {Bucket: bucket, Sources: map[string]snapshot.Source{"a": nil}},
-		"share":        {Bucket: bucket, VerifyShare: 2},
-		"workers":      {Bucket: bucket, Workers: -1},
+		"neither":     {},
+		"both":        {Bucket: bucket, Repository: "local:/x"},
+		"source name": {Bucket: bucket, Sources: map[string]snapshot.Source{"a/b": src}},
+		"dots":        {Bucket: bucket, Sources: map[string]snapshot.Source{"..": src}},
+		"nil source":  {Bucket: bucket, Sources: map[string]snapshot.Source{"a": nil}},
+		"share":       {Bucket: bucket, VerifyShare: 2},
+		"workers":     {Bucket: bucket, Workers: -1},
 	} {
 		if e, err := snapshot.Open(t.Context(), config); !errors.Is(err, snapshot.ErrConfig) {
 			t.Errorf("%s: %v, %v", name, e, err)

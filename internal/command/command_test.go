@@ -1,4 +1,4 @@
-package main
+package command
 
 import (
 	"bytes"
@@ -45,7 +45,7 @@ func newRepository(t *testing.T) (dir, id string) {
 func tool(t *testing.T, args ...string) (out, errOut string, code int) {
 	t.Helper()
 	var o, e bytes.Buffer
-	code = run(t.Context(), args, &o, &e)
+	code = Run(t.Context(), args, &o, &e)
 	return o.String(), e.String(), code
 }
 

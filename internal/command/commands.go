@@ -1,4 +1,4 @@
-package main
+package command
 
 import (
 	"context"
@@ -132,9 +132,9 @@ func undo(ctx context.Context, c *call) error {
 
 func copySnapshot(ctx context.Context, c *call) error {
 	if c.to == "" {
-		return errors.New("no other repository is named: give -to DIRECTORY")
+		return errors.New("no other repository is named: give -to REPOSITORY")
 	}
-	other, err := openEngine(ctx, c.to, false)
+	other, err := c.open(ctx, c.to, false)
 	if err != nil {
 		return err
 	}

@@ -1,0 +1,171 @@
+// Package command is the body of the command holdstill. There are two programs of
+// that name: snapshot/cmd/holdstill reads local repositories, and
+// repo/cloud/cmd/holdstill links the drivers for stores in the cloud as well. Each
+// calls [Main].
+package command
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+
+	"github.com/holdstill/holdstill/snapshot"
+)
+
+// Main runs the command with the arguments and the streams of the process, and ends
+// the process. An interrupt ends what is under way.
+func Main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	code := Run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	stop()
+	os.Exit(code)
+}
+
+// command is one verb of the tool.
+type command struct {
+	name string
+	args string
+	what string
+	// noRepo is set for commands that work without a repository.
+	noRepo bool
+	// count is how many arguments it takes after its flags.
+	count int
+	flags func(*call)
+	run   func(context.Context, *call) error
+}
+
+// call is a command under way.
+type call struct {
+	flags    *flag.FlagSet
+	repo     string
+	config   string
+	engine   *snapshot.Engine
+	out, err io.Writer
+
+	json    bool
+	data    bool
+	to      string
+	source  string
+	inPlace bool
+}
+
+var errUsage = errors.New("called wrongly")
+
+func commands() []command {
+	return []command{
+		{name: "list", what: "list the snapshots, oldest first", flags: jsonFlag, run: list},
+		{name: "show", args: "ID", what: "print all that is known of a snapshot, as JSON", count: 1, run: show},
+		{name: "files", args: "ID", what: "list the files in a snapshot", count: 1, run: files},
+		{name: "check", what: "look for damage, and say which snapshots it harms", flags: checkFlags, run: check},
+		{name: "restore", args: "ID", what: "restore a snapshot to a directory", count: 1, flags: restoreFlags, run: restore},
+		{name: "recover", args: "DIRECTORY", what: "finish or undo a restore that was interrupted", count: 1, noRepo: true, run: recoverTarget},
+		{name: "undo", args: "DIRECTORY PREVIOUS", what: "put back what a restore replaced", count: 2, noRepo: true, run: undo},
+		{name: "copy", args: "ID", what: "copy a snapshot to another repository", count: 1, flags: copyFlags, run: copySnapshot},
+		{name: "delete", args: "ID", what: "delete a snapshot", count: 1, run: remove},
+		{name: "rebuild-index", what: "make the index anew from the packs; nobody may write meanwhile", flags: rebuildFlags, run: rebuild},
+	}
+}
+
+func jsonFlag(c *call) {
+	c.flags.BoolVar(&c.json, "json", false, "print one JSON object a line")
+}
+
+func checkFlags(c *call) {
+	c.flags.BoolVar(&c.data, "data", false, "read all data, not only the structure")
+}
+
+func rebuildFlags(c *call) {
+	c.flags.BoolVar(&c.data, "data", false, "read all data, and leave out chunks that are damaged, so that the next snapshot stores them again")
+}
+
+func restoreFlags(c *call) {
+	c.flags.StringVar(&c.to, "to", "", "the `directory` to restore to; new or empty, unless -in-place is given")
+	c.flags.StringVar(&c.source, "source", "", "restore only this `source`, straight into the directory")
+	c.flags.BoolVar(&c.inPlace, "in-place", false, "replace the directory; what it held is kept beside it. The database must be closed")
+}
+
+func copyFlags(c *call) {
+	c.flags.StringVar(&c.to, "to", "", "the other `repository`, a directory or a location, made if there is none")
+}
+
+// Run is Main without the process around it. It returns the exit code: 0 when all went
+// well, 1 when something failed or is damaged, and 2 for a call that is wrong.
+func Run(ctx context.Context, args []string, out, errOut io.Writer) int {
+	err := dispatch(ctx, args, out, errOut)
+	switch {
+	case err == nil || errors.Is(err, flag.ErrHelp):
+		return 0
+	case errors.Is(err, errUsage):
+		return 2
+	}
+	fmt.Fprintln(errOut, "holdstill:", err)
+	return 1
+}
+
+func dispatch(ctx context.Context, args []string, out, errOut io.Writer) error {
+	if len(args) == 0 || args[0] == "-h" || args[0] == "-help" || args[0] == "--help" || args[0] == "help" {
+		usage(errOut)
+		if len(args) == 0 {
+			return errUsage
+		}
+		return nil
+	}
+	for _, cmd := range commands() {
+		if cmd.name == args[0] {
+			return cmd.call(ctx, args[1:], out, errOut)
+		}
+	}
+	fmt.Fprintf(errOut, "holdstill: there is no command %q\n\n", args[0])
+	usage(errOut)
+	return errUsage
+}
+
+func usage(w io.Writer) {
+	fmt.Fprintln(w, "Usage: holdstill COMMAND -repo REPOSITORY [flags] [arguments]")
+	fmt.Fprintln(w)
+	for _, cmd := range commands() {
+		fmt.Fprintf(w, "  %-34s %s\n", strings.TrimSpace(cmd.name+" "+cmd.args), cmd.what)
+	}
+	fmt.Fprintln(w, "\nA repository is a directory, or a location such as S3:bucket/path with its section in")
+	fmt.Fprintln(w, "the file of -config. HOLDSTILL_REPO and HOLDSTILL_CONFIG in the environment stand for")
+	fmt.Fprintln(w, "-repo and -config.")
+}
+
+func (cmd command) call(ctx context.Context, args []string, out, errOut io.Writer) (err error) {
+	c := &call{flags: flag.NewFlagSet("holdstill "+cmd.name, flag.ContinueOnError), out: out, err: errOut}
+	c.flags.SetOutput(errOut)
+	c.flags.Usage = func() {
+		fmt.Fprintf(errOut, "Usage: holdstill %s [flags] %s\n\n%s.\n\n", cmd.name, cmd.args, cmd.what)
+		c.flags.PrintDefaults()
+	}
+	if !cmd.noRepo {
+		c.flags.StringVar(&c.repo, "repo", os.Getenv("HOLDSTILL_REPO"), "the `directory` of the repository, or its location as section:path")
+		c.flags.StringVar(&c.config, "config", os.Getenv("HOLDSTILL_CONFIG"), "the `file` with the sections that locations name, as JSON")
+	}
+	if cmd.flags != nil {
+		cmd.flags(c)
+	}
+	if err := c.flags.Parse(args); err != nil {
+		if errors.Is(err, flag.ErrHelp) {
+			return err
+		}
+		return errUsage
+	}
+	if c.flags.NArg() != cmd.count {
+		fmt.Fprintf(errOut, "holdstill %s takes %d arguments, not %d; flags come before them\n", cmd.name, cmd.count, c.flags.NArg())
+		return errUsage
+	}
+	if !cmd.noRepo {
+		if c.engine, err = c.open(ctx, c.repo, true); err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, c.engine.Close()) }()
+	}
+	return cmd.run(ctx, c)
+}

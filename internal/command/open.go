@@ -1,0 +1,59 @@
+package command
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/holdstill/holdstill/repo"
+	"github.com/holdstill/holdstill/snapshot"
+)
+
+// open opens a repository that is named by its directory on this machine or, with a
+// section of the config before a colon, by its location.
+func (c *call) open(ctx context.Context, where string, mustExist bool) (*snapshot.Engine, error) {
+	if where == "" {
+		return nil, errors.New("no repository is named: give -repo DIRECTORY")
+	}
+	locations, err := readConfig(c.config)
+	if err != nil {
+		return nil, err
+	}
+	config := snapshot.Config{Repository: where, Locations: locations, MustExist: mustExist}
+	section, _, _ := strings.Cut(where, ":")
+	if _, known := locations[section]; !known && section != "local" || section == where {
+		abs, err := filepath.Abs(where)
+		if err != nil {
+			return nil, err
+		}
+		where = abs
+		config.Repository = "local:" + filepath.ToSlash(abs)
+		// What a section of this name says of other locations is not for directories.
+		config.Locations = nil
+	}
+	e, err := snapshot.Open(ctx, config)
+	if errors.Is(err, repo.ErrNotRepository) {
+		return nil, fmt.Errorf("%s holds no repository: is it the one that the server was given? (%w)", where, err)
+	}
+	return e, err
+}
+
+// readConfig reads the sections for locations. They may hold secrets, and no error
+// shows one.
+func readConfig(path string) (repo.LocationConfig, error) {
+	if path == "" {
+		return nil, nil
+	}
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	config, err := repo.ParseLocationConfig(data)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return config, nil
+}
