@@ -207,7 +207,7 @@ func (r *Repository) DataRefs(ctx context.Context, c Content, start, end int64) 
 // dataRefs returns the refs of the data chunks that hold the bytes from start to
 // end, and the offset in the content of the first of them.
 func (r *Repository) dataRefs(ctx context.Context, c Content, start, end int64) (refs []Ref, first int64, err error) {
-	pieces, err := r.expand(ctx, []Extent{{c, start, end}}, true)
+	pieces, err := r.expand(ctx, []Extent{{c, start, end}}, true, 0)
 	if err != nil || len(pieces) == 0 {
 		return nil, -1, err
 	}

@@ -36,6 +36,8 @@ var (
 	// ErrCorrupt means that stored bytes are not what was written; see
 	// CorruptError and ChunkError.
 	ErrCorrupt = errors.New("repo: corrupt")
+	// ErrTooManyChunks means that Expand was asked for more chunks than its limit allows.
+	ErrTooManyChunks = errors.New("repo: too many chunks at once")
 	// ErrMissing means that an object or a chunk that others rely on is not
 	// there.
 	ErrMissing = errors.New("repo: missing")

@@ -39,7 +39,7 @@ func ExampleRepository_ReadChunks() {
 		}
 		extents = append(extents, repo.Extent{Content: f.Content, Start: 0, End: f.Size})
 	}
-	pieces, err := r.Expand(ctx, extents)
+	pieces, err := r.Expand(ctx, extents, 0)
 	if err != nil {
 		log.Fatal(err)
 	}

@@ -24,13 +24,17 @@ type Piece struct {
 // Expand returns the data chunks that begin in the extents, in the order of the
 // extents and of their bytes. The nodes of all of them are read together, one request
 // or few for each level, so that many contents cost no more waiting than one. It
-// takes about 64 bytes of memory for each piece. It fails with a *ChunkError for a
-// node that cannot be read, or with the context's error.
-func (r *Repository) Expand(ctx context.Context, extents []Extent) ([]Piece, error) {
+// takes about 64 bytes of memory for each piece.
+//
+// It fails with ErrTooManyChunks where there are more than limit pieces, or about an
+// eighth of that of nodes; a limit of 0 or less means none. Extents of one byte always stay below
+// a limit of 128. Otherwise it fails with a *ChunkError for a node that cannot be read,
+// or with the context's error.
+func (r *Repository) Expand(ctx context.Context, extents []Extent, limit int) ([]Piece, error) {
 	if err := r.use(); err != nil {
 		return nil, err
 	}
-	return r.expand(ctx, extents, false)
+	return r.expand(ctx, extents, false, limit)
 }
 
 // branch is a ref on the way from a content's root to its data.
@@ -41,7 +45,7 @@ type branch struct {
 
 // expand is Expand; with touching it also returns a chunk that begins before its
 // extent and ends in it.
-func (r *Repository) expand(ctx context.Context, extents []Extent, touching bool) ([]Piece, error) {
+func (r *Repository) expand(ctx context.Context, extents []Extent, touching bool, limit int) ([]Piece, error) {
 	var level []branch
 	deep := false
 	enter := func(next []branch, n, depth int, at int64, refs []Ref) []branch {
@@ -71,6 +75,9 @@ func (r *Repository) expand(ctx context.Context, extents []Extent, touching bool
 				nodes = append(nodes, level[i].piece.Ref)
 			}
 		}
+		if limit > 0 && (len(nodes) > limit/8 || len(level) > limit) {
+			return nil, fmt.Errorf("%w: more than %d", ErrTooManyChunks, limit)
+		}
 		data, err := r.readMeta(ctx, nodes)
 		if err != nil {
 			return nil, err
@@ -90,6 +97,9 @@ func (r *Repository) expand(ctx context.Context, extents []Extent, touching bool
 			next = enter(next, b.piece.Extent, b.depth-1, b.piece.Offset, refs)
 		}
 		level = next
+	}
+	if limit > 0 && len(level) > limit {
+		return nil, fmt.Errorf("%w: %d, of %d allowed", ErrTooManyChunks, len(level), limit)
 	}
 	out := make([]Piece, len(level))
 	for i := range level {

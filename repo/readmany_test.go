@@ -31,7 +31,7 @@ func readPlanned(ctx context.Context, r *Repository, id string, opts ReadChunksO
 		paths = append(paths, f.Path)
 		extents = append(extents, Extent{f.Content, 0, f.Size})
 	}
-	pieces, err := r.Expand(ctx, extents)
+	pieces, err := r.Expand(ctx, extents, 0)
 	if err != nil {
 		return nil, ReadStats{}, err
 	}
@@ -156,7 +156,7 @@ func TestReadChunksTellsWhatIsLost(t *testing.T) {
 		}
 		content = f.Content
 	}
-	pieces, err := sound.Expand(t.Context(), []Extent{{content, 0, content.Size()}})
+	pieces, err := sound.Expand(t.Context(), []Extent{{content, 0, content.Size()}}, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -274,7 +274,7 @@ func TestReadChunksEnds(t *testing.T) {
 	if _, err := r.ReadChunks(t.Context(), wants, ReadChunksOptions{}, nil); !errors.Is(err, ErrClosed) {
 		t.Errorf("error %v, want ErrClosed", err)
 	}
-	if _, err := r.Expand(t.Context(), nil); !errors.Is(err, ErrClosed) {
+	if _, err := r.Expand(t.Context(), nil, 0); !errors.Is(err, ErrClosed) {
 		t.Errorf("error %v, want ErrClosed", err)
 	}
 }
@@ -300,7 +300,7 @@ func TestExpandDividesContents(t *testing.T) {
 	for range 50 {
 		a := random.Int64N(size)
 		b := a + random.Int64N(size-a)
-		pieces, err := r.Expand(t.Context(), []Extent{{c, 0, a}, {c, a, b}, {Content{}, 0, 9}, {c, b, size}})
+		pieces, err := r.Expand(t.Context(), []Extent{{c, 0, a}, {c, a, b}, {Content{}, 0, 9}, {c, b, size}}, 0)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -316,6 +316,32 @@ func TestExpandDividesContents(t *testing.T) {
 		}
 		if len(pieces) != len(refs) {
 			t.Fatalf("%d pieces of %d", len(pieces), len(refs))
+		}
+	}
+}
+
+func TestExpandHasALimit(t *testing.T) {
+	d := newTestDriver()
+	r := newTestRepo(t, d, Options{})
+	s, err := r.NewSession(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := s.PutContent(t.Context(), fakeRefs(20_000))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Commit(t.Context(), &Manifest{ID: "s"}); err != nil {
+		t.Fatal(err)
+	}
+	for limit, want := range map[int]error{0: nil, 20_000: nil, 19_999: ErrTooManyChunks, 128: ErrTooManyChunks} {
+		if _, err := r.Expand(t.Context(), []Extent{{c, 0, c.Size()}}, limit); !errors.Is(err, want) {
+			t.Errorf("limit %d: %v", limit, err)
+		}
+	}
+	for at := int64(0); at < c.Size(); at += c.Size()/20 + 1 {
+		if p, err := r.Expand(t.Context(), []Extent{{c, at, at + 1}}, 128); err != nil || len(p) > 1 {
+			t.Errorf("byte %d: %d pieces, %v", at, len(p), err)
 		}
 	}
 }

@@ -312,7 +312,7 @@ func (a *tableAhead) reach(ctx context.Context) {
 	if a.step < minTableAhead {
 		return
 	}
-	pieces, err := a.repo.Expand(ctx, []Extent{{a.table, a.at, a.end}})
+	pieces, err := a.repo.Expand(ctx, []Extent{{a.table, a.at, a.end}}, 0)
 	if err != nil || len(pieces) < 2 {
 		return
 	}

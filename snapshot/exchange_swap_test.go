@@ -313,6 +313,7 @@ mkdir STAGED
 create sst/000001.sst
 truncate STAGED/sst/000001.sst
 write STAGED/sst/000001.sst
+write STAGED/sst/000001.sst
 dress sst/000001.sst
 sync STAGED/sst/000001.sst
 dress sst

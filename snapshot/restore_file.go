@@ -2,150 +2,108 @@ package snapshot
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
+	"slices"
 	"sync"
-
-	"golang.org/x/sync/errgroup"
-
-	"github.com/holdstill/holdstill/repo"
+	"sync/atomic"
 )
 
 const (
-	// restoreSegment is how much of a large file one worker restores, in bytes.
-	restoreSegment = 32 << 20
-	// bufferSize is how much a worker reads at once, in bytes.
-	bufferSize = 4 << 20
 	// holeSize is the smallest run of zeros that is left out, in bytes. It is a
 	// multiple of the block size of every common file system.
 	holeSize = 64 << 10
+	// maxOpen is how many files being restored are open at once. One that lies in many
+	// packs waits for its last chunk, as others do.
+	maxOpen = 128
 )
 
 var zeros [holeSize]byte
 
-// An outFile is a file being restored, by one worker or several.
+// An outFile is a file being restored. Its chunks come in the order of the packs, from
+// several goroutines.
 type outFile struct {
-	st     *stager
-	entry  entry
-	file   *os.File
-	reader *repo.ContentReader
-
-	// mu guards what follows.
-	mu sync.Mutex
-	// left is how many segments are not finished; the last one closes the file.
-	left int64
-	// failed is set once a segment failed.
-	failed bool
-}
-
-// startFile has a file written by the group, in as many parts as it is worth.
-func (st *stager) startFile(ctx context.Context, g *errgroup.Group, e *entry) error {
-	if e.Size <= restoreSegment {
-		one := *e
-		g.Go(func() error {
-			if err := context.Cause(ctx); err != nil {
-				return err
-			}
-			f, err := st.open(ctx, &one)
-			if err != nil {
-				return err
-			}
-			return f.segment(ctx, 0)
-		})
-		return nil
-	}
-	f, err := st.open(ctx, e)
-	if err != nil {
-		return err
-	}
-	// All segments are started, also when one has failed: the last one closes the
+	st    *stager
+	entry entry
+	// left is how many bytes are not there yet. Whoever brings the last finishes the
 	// file.
-	for start := int64(0); start < e.Size; start += restoreSegment {
-		g.Go(func() error { return f.segment(ctx, start) })
-	}
-	return nil
+	left atomic.Int64
+
+	// mu is held for reading by who writes to file, for writing by who changes the
+	// fields below.
+	mu sync.RWMutex
+	// file is nil while the file is not open.
+	file *os.File
+	// made is set once the file was created.
+	made bool
 }
 
-// open makes a file in its full length, all of it a hole.
-func (st *stager) open(ctx context.Context, e *entry) (*outFile, error) {
-	file, err := st.ops.create(st.root, e.name)
-	if err == nil && e.Size > 0 {
-		if err = st.ops.truncate(file, e.Size); err != nil {
-			err = errors.Join(err, file.Close())
+func (st *stager) newFile(e *entry) *outFile {
+	f := &outFile{st: st, entry: *e}
+	f.left.Store(e.Size)
+	return f
+}
+
+// put writes bytes of the file to their place, but for zeros.
+func (f *outFile) put(p []byte, at int64) error {
+	f.mu.RLock()
+	for f.file == nil {
+		f.mu.RUnlock()
+		if err := f.open(); err != nil {
+			return err
 		}
+		f.mu.RLock()
 	}
-	if err != nil {
-		return nil, st.explain(e, err)
-	}
-	return &outFile{
-		st:     st,
-		entry:  *e,
-		file:   file,
-		reader: st.repo.NewReader(ctx, e.Content),
-		left:   max(1, (e.Size+restoreSegment-1)/restoreSegment),
-	}, nil
-}
-
-// segment restores the part of the file that begins at start, and finishes the
-// file if it is the last to end.
-func (f *outFile) segment(ctx context.Context, start int64) error {
-	err := f.copy(ctx, start, min(f.entry.Size, start+restoreSegment))
-	f.mu.Lock()
-	f.left--
-	f.failed = f.failed || err != nil
-	last, failed := f.left == 0, f.failed
-	f.mu.Unlock()
-	switch {
-	case last && failed:
-		err = errors.Join(err, f.file.Close())
-	case last:
-		err = f.finish()
-	}
+	err := f.writeSparse(p, at)
+	f.mu.RUnlock()
 	if err != nil {
 		return fmt.Errorf("%q: %w", f.entry.Path, err)
 	}
-	if last {
-		f.st.track.add(1, 0)
-	}
+	f.arrived(int64(len(p)))
 	return nil
 }
 
-// copy writes the bytes from start to end, but for zeros.
-func (f *outFile) copy(ctx context.Context, start, end int64) error {
-	if start == end {
+// arrived counts bytes that are there. After the last the file is finished by another
+// goroutine, for that waits for the disk.
+func (f *outFile) arrived(n int64) {
+	f.st.track.add(0, n)
+	if f.left.Add(-n) == 0 {
+		f.st.group.Go(f.finish)
+	}
+}
+
+// open makes the file in its full length, all of it a hole, or opens it again.
+func (f *outFile) open() error {
+	if err := f.st.open.makeRoom(); err != nil {
+		return err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.file != nil {
 		return nil
 	}
-	var buf []byte
-	select {
-	case buf = <-f.st.buffers:
-	case <-ctx.Done():
-		return context.Cause(ctx)
+	return f.openLocked()
+}
+
+func (f *outFile) openLocked() error {
+	var file *os.File
+	var err error
+	if f.made {
+		file, err = f.st.root.OpenFile(f.entry.name, os.O_WRONLY, 0)
+	} else {
+		file, err = f.st.ops.create(f.st.root, f.entry.name)
+		if err == nil && f.entry.Size > 0 {
+			if err = f.st.ops.truncate(file, f.entry.Size); err != nil {
+				err = errors.Join(err, file.Close())
+			}
+		}
 	}
-	if buf == nil {
-		buf = make([]byte, bufferSize)
+	if err != nil {
+		return f.st.explain(&f.entry, err)
 	}
-	defer func() { f.st.buffers <- buf }()
-	for start < end {
-		if err := context.Cause(ctx); err != nil {
-			return err
-		}
-		p := buf[:min(int64(len(buf)), end-start)]
-		n, err := f.reader.ReadAt(p, start)
-		if n < len(p) && (err == nil || err == io.EOF) {
-			err = io.ErrUnexpectedEOF
-		}
-		if n < len(p) {
-			return err
-		}
-		if err := f.writeSparse(p, start); err != nil {
-			return err
-		}
-		start += int64(len(p))
-		f.st.track.add(0, int64(len(p)))
-	}
+	f.made, f.file = true, file
+	f.st.open.add(f)
 	return nil
 }
 
@@ -174,6 +132,13 @@ func (f *outFile) writeSparse(p []byte, at int64) error {
 // finish gives the file its owner, time and permissions, makes it durable and
 // closes it.
 func (f *outFile) finish() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.file == nil {
+		if err := f.openLocked(); err != nil {
+			return err
+		}
+	}
 	mode := f.entry.Mode.Perm()
 	if mode == 0 {
 		mode = defaultFileMode
@@ -182,5 +147,75 @@ func (f *outFile) finish() error {
 	if err == nil {
 		err = f.st.ops.sync(f.file)
 	}
-	return errors.Join(err, f.file.Close())
+	if err = errors.Join(err, f.close()); err != nil {
+		return fmt.Errorf("%q: %w", f.entry.Path, err)
+	}
+	f.st.track.add(1, 0)
+	return nil
+}
+
+// close closes the file. The caller holds mu.
+func (f *outFile) close() error {
+	err := f.file.Close()
+	f.file = nil
+	f.st.open.remove(f)
+	return err
+}
+
+// openFiles is the files that are open, longest first. It is safe for concurrent use.
+type openFiles struct {
+	mu    sync.Mutex
+	files []*outFile
+}
+
+func (o *openFiles) add(f *outFile) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.files = append(o.files, f)
+}
+
+func (o *openFiles) remove(f *outFile) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if i := slices.Index(o.files, f); i >= 0 {
+		o.files = slices.Delete(o.files, i, i+1)
+	}
+}
+
+// makeRoom closes a file that nobody writes to at the moment, if too many are open. It
+// is synced before: what the system cannot write after a file is closed, it may tell
+// nobody.
+func (o *openFiles) makeRoom() error {
+	o.mu.Lock()
+	var idle *outFile
+	if len(o.files) >= maxOpen {
+		for _, f := range o.files {
+			if f.mu.TryLock() {
+				idle = f
+				break
+			}
+		}
+	}
+	o.mu.Unlock()
+	if idle == nil {
+		return nil
+	}
+	defer idle.mu.Unlock()
+	if idle.file == nil {
+		return nil
+	}
+	err := errors.Join(idle.st.ops.sync(idle.file), idle.close())
+	if err != nil {
+		return fmt.Errorf("%q: %w", idle.entry.Path, err)
+	}
+	return nil
+}
+
+// closeAll closes what a failure left open. Nobody writes any more.
+func (o *openFiles) closeAll() error {
+	var errs []error
+	for len(o.files) > 0 {
+		errs = append(errs, o.files[0].close())
+	}
+	return errors.Join(errs...)
 }

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+
+	"github.com/holdstill/holdstill/repo"
 )
 
 const (
@@ -19,24 +21,28 @@ const (
 )
 
 // syncing is how many files may wait for the disk while all workers decode others.
-const syncing = 4
+const syncing = 8
 
 // A stager writes a selection into a new folder.
 type stager struct {
 	selection
-	ops     *fileOps
-	root    *os.Root
-	stands  standing
-	workers int
-	track   *tracker
+	ops    *fileOps
+	root   *os.Root
+	stands standing
+	track  *tracker
 	// folders are those made so far, each before what it holds. Only the goroutine
 	// that runs write touches it.
 	folders []stagedFolder
 	// top is the folder itself.
 	top stagedFolder
-	// buffers holds the workers' buffers: who has one may decode. Waiting for the
-	// disk to sync needs none.
-	buffers chan []byte
+	// reads says how the repository is read.
+	reads repo.ReadChunksOptions
+	// group finishes files.
+	group *errgroup.Group
+	open  openFiles
+	// fetched is how many bytes were read from packs. Only the goroutine that runs write
+	// touches it.
+	fetched int64
 }
 
 // A stagedFolder waits for its permissions and its time until everything in it is
@@ -51,26 +57,24 @@ type stagedFolder struct {
 // some part of it.
 func (st *stager) write(ctx context.Context) error {
 	st.top = stagedFolder{name: ".", mode: defaultFolderMode}
-	st.buffers = make(chan []byte, st.workers)
-	for range st.workers {
-		st.buffers <- nil
-	}
 	st.track.enter(PhaseWrite)
-	g, groupCtx := errgroup.WithContext(ctx)
-	g.SetLimit(st.workers + syncing)
-	err := st.writeEntries(groupCtx, g)
-	// A worker's error is what ended the context that err may come from.
-	if groupErr := g.Wait(); groupErr != nil {
+	group, groupCtx := errgroup.WithContext(ctx)
+	group.SetLimit(syncing)
+	st.group = group
+	err := st.writeEntries(groupCtx)
+	// What failed in the group is what ended the context that err may come from.
+	if groupErr := group.Wait(); groupErr != nil {
 		err = groupErr
 	}
 	if err != nil {
-		return err
+		return errors.Join(err, st.open.closeAll())
 	}
 	st.track.enter(PhaseSync)
 	return st.finishFolders(ctx)
 }
 
-func (st *stager) writeEntries(ctx context.Context, g *errgroup.Group) error {
+func (st *stager) writeEntries(ctx context.Context) error {
+	var b batch
 	for e, err := range st.entries(ctx) {
 		if err == nil {
 			err = context.Cause(ctx)
@@ -87,12 +91,12 @@ func (st *stager) writeEntries(ctx context.Context, g *errgroup.Group) error {
 			}
 			st.folders = append(st.folders, folderOf(&e))
 		default:
-			if err := st.startFile(ctx, g, &e); err != nil {
+			if err := st.addFile(ctx, &b, &e); err != nil {
 				return err
 			}
 		}
 	}
-	return nil
+	return st.restoreBatch(ctx, &b)
 }
 
 func folderOf(e *entry) stagedFolder {
