@@ -16,7 +16,7 @@ import (
 type known struct {
 	// size is that of the parent's content.
 	size int64
-	// changed is sorted, without overlaps, and covers all that is longer than size.
+	// changed is sorted and without overlaps. What lies beyond size is new anyway.
 	changed []Range
 	// all says that the whole promise is verified, not a share of it.
 	all bool
@@ -33,13 +33,13 @@ func (c *creation) keep(f *sourceFile, old *repo.File, since string) error {
 	case named && f.Size == old.Size:
 		c.take(f, old.Content)
 	case log && old.Size > 0:
-		f.known = &known{size: old.Size, changed: []Range{{old.Size, f.Size - old.Size}}, all: c.opts.Verify, ends: true}
+		f.known = &known{size: old.Size, all: c.opts.Verify, ends: true}
 	case since != "" && f.view.Changed != nil:
 		ranges, ok := f.view.Changed(f.name, since)
 		if !ok {
 			return nil
 		}
-		changed, err := arrange(ranges, old.Size, f.Size)
+		changed, err := arrange(ranges, f.Size)
 		if err != nil {
 			return &SourceError{Source: f.source, Op: "read", Path: f.name, Err: err}
 		}
@@ -67,8 +67,8 @@ func (c *creation) take(f *sourceFile, content repo.Content) {
 var errRange = errors.New("a changed range with a negative number")
 
 // arrange sorts ranges, joins those that touch, and cuts them off at the end of the
-// file. What lies beyond the old end has changed in any case.
-func arrange(ranges []Range, old, size int64) ([]Range, error) {
+// file.
+func arrange(ranges []Range, size int64) ([]Range, error) {
 	var out []Range
 	for _, r := range ranges {
 		if r.Offset < 0 || r.Length < 0 {
@@ -77,9 +77,6 @@ func arrange(ranges []Range, old, size int64) ([]Range, error) {
 		if r.Length = min(r.Length, size-r.Offset); r.Length > 0 {
 			out = append(out, r)
 		}
-	}
-	if size > old {
-		out = append(out, Range{old, size - old})
 	}
 	slices.SortFunc(out, func(a, b Range) int { return cmp.Compare(a.Offset, b.Offset) })
 	n := 0
