@@ -32,6 +32,12 @@ type DirOptions struct {
 	// read fails the snapshot with ErrChanged. If the Hint of an Immutable file has
 	// no Identity the source gives it one, made of device, inode, size, times of
 	// modification and birth; where the system does not tell those, none.
+	//
+	// AppendOnly is one too: if the Hint of such a file has no Identity the source gives
+	// it one, made of device, inode and time of birth, and only what was appended is
+	// read. A log may be removed, and replaced by another under its name, but one that
+	// is emptied and written anew, or written ahead and filled in later, is not
+	// AppendOnly: call it Opaque.
 	Hint func(name string) Hint
 
 	// Skip leaves out a file, or a folder with all that is in it. Sockets, pipes,

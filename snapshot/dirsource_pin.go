@@ -161,8 +161,13 @@ func (p *dirPass) visit(ctx context.Context, name string) error {
 	if p.sealed && f.hint.Class != Immutable {
 		return nil
 	}
-	if f.hint.Class == Immutable && f.hint.Identity == "" {
-		f.hint.Identity = stamp.identity()
+	if f.hint.Identity == "" {
+		switch f.hint.Class {
+		case Immutable:
+			f.hint.Identity = stamp.identity()
+		case AppendOnly:
+			f.hint.Identity = stamp.life()
+		}
 	}
 	return p.add(ctx, f)
 }

@@ -56,6 +56,15 @@ func (a fileStamp) identity() string {
 		a.dev, a.ino, a.size, a.modTime.Unix(), a.modTime.Nanosecond(), birth)
 }
 
+// life returns a name for the file however it grows, or "" where the system does not tell
+// enough: without a time of birth an inode that is used again would be taken for it.
+func (a fileStamp) life() string {
+	if !a.known() || a.birth.IsZero() {
+		return ""
+	}
+	return fmt.Sprintf("log dev=%x ino=%d birth=%d.%09d", a.dev, a.ino, a.birth.Unix(), a.birth.Nanosecond())
+}
+
 // stampInfo makes a stamp of what every system tells.
 func stampInfo(info fs.FileInfo, err error) (fileStamp, error) {
 	if err != nil {

@@ -69,7 +69,7 @@ func (m *memory) Pin(ctx context.Context) (*snapshot.View, error) {
 	return &snapshot.View{
 		FS: fsys, Hint: m.hint, Epoch: m.epoch, Kind: "memory", Method: "copy", Position: stdcmp.Or(m.position, "42"), Settle: m.settle,
 		Changed: m.changed,
-		Close: func() error { m.open--; return nil },
+		Close:   func() error { m.open--; return nil },
 	}, nil
 }
 

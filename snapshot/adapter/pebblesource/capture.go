@@ -36,8 +36,8 @@ type capture struct {
 	// Guarded by fs.mu. Written at most once each, before the channel of the same
 	// step is closed.
 	isMarked, isCaptured, isReleased bool
-	markedLog                        string           // path of the log with the mark
-	lengths                          map[string]int64 // by path; nil: logs are not cut
+	markedLog                        string            // path of the log with the mark
+	logs                             map[string]cutLog // by path; nil: logs are not cut
 }
 
 // tokenSize is enough for a token never to occur by chance.
@@ -85,11 +85,11 @@ func (c *capture) forget() {
 func (c *capture) cut() (log string, length int64) {
 	c.fs.mu.Lock()
 	defer c.fs.mu.Unlock()
-	c.lengths = make(map[string]int64, len(c.fs.logs))
-	for path, written := range c.fs.logs {
-		c.lengths[path] = written.Load()
+	c.logs = make(map[string]cutLog, len(c.fs.logs))
+	for path, life := range c.fs.logs {
+		c.logs[path] = cutLog{life.Load(), life.id}
 	}
-	return c.markedLog, c.lengths[c.markedLog]
+	return c.markedLog, c.logs[c.markedLog].length
 }
 
 // release lets the checkpoint go on.
@@ -136,20 +136,46 @@ func (c *capture) wrap(f vfs.File, name string) (vfs.File, error) {
 	}
 	c.fs.mu.Lock()
 	defer c.fs.mu.Unlock()
-	if c.lengths == nil {
+	if c.logs == nil {
 		return s, nil
 	}
-	// All logs lie in the folder of the one that took the mark; the checkpoint
-	// keeps their names.
-	path := c.fs.PathJoin(c.fs.PathDir(c.markedLog), c.fs.PathBase(name))
-	length, ok := c.lengths[path]
+	path, log, ok := c.logLocked(name)
 	if !ok {
 		return nil, errors.Join(
 			fmt.Errorf("pebblesource: the checkpoint copies %s, a log that was unknown at the freeze", path),
 			f.Close())
 	}
-	s.left = length
+	s.left = log.length
 	return s, nil
+}
+
+// cutLog is a log as it was at the freeze.
+type cutLog struct {
+	length int64
+	id     string
+}
+
+// logLocked returns the log that a file of the checkpoint is a copy of, and where it
+// lies. fs.mu must be held.
+func (c *capture) logLocked(name string) (path string, log cutLog, ok bool) {
+	// All logs lie in the folder of the one that took the mark; the checkpoint
+	// keeps their names.
+	path = c.fs.PathJoin(c.fs.PathDir(c.markedLog), c.fs.PathBase(name))
+	log, ok = c.logs[path]
+	return path, log, ok
+}
+
+// logIdentity names the log that a file of the checkpoint is a copy of: a log is
+// written front to back, so its copies, each cut where it ended, begin alike. It is ""
+// where copies are not cut: they may end with bytes that the log does not keep.
+func (c *capture) logIdentity(name string) string {
+	c.fs.mu.Lock()
+	defer c.fs.mu.Unlock()
+	_, log, ok := c.logLocked(name)
+	if !ok {
+		return ""
+	}
+	return "log " + log.id
 }
 
 // isLog tells write-ahead logs from other files by Pebble's naming.
@@ -162,7 +188,7 @@ type logFile struct {
 	vfs.File
 	fs      *FS
 	path    string
-	written *atomic.Int64 // bytes of this life of the file; also in fs.logs
+	written *logLife // also in fs.logs
 }
 
 // Write counts what was written, and looks for the marks that are waited for.

@@ -49,6 +49,12 @@
 // Other checkpoints of the same database, made by the application, are not
 // touched.
 //
+// # What is read of it
+//
+// Tables and blob files that the parent snapshot has are not read at all. A log is
+// known again by what an FS remembers of it, so with an early release only what
+// was appended to it since is read. The manifest and the small files are read.
+//
 // # Scratch
 //
 // Checkpoints are made in a scratch folder inside the database's folder, unless

@@ -1,6 +1,7 @@
 package pebblesource
 
 import (
+	"crypto/rand"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -25,11 +26,19 @@ type FS struct {
 	unmarked atomic.Int32
 
 	mu       sync.Mutex
-	logs     map[string]*atomic.Int64 // by path: bytes written to every log not yet removed
-	captures map[string]*capture      // by destination: every checkpoint under way
+	logs     map[string]*logLife // by path: every log not yet removed
+	captures map[string]*capture // by destination: every checkpoint under way
 }
 
 var _ vfs.FS = (*FS)(nil)
+
+// A logLife is a log from its creation, or from when an old file was taken for it, on.
+type logLife struct {
+	atomic.Int64 // bytes written
+
+	// id is random, so that no other log has it, under whatever name.
+	id string
+}
 
 // NewFS returns an FS over base, for pebble.Options.FS. A nil base means
 // vfs.Default. If other layers are stacked on base, such as encryption, the FS
@@ -40,7 +49,7 @@ func NewFS(base vfs.FS) *FS {
 	}
 	return &FS{
 		baseFS:   base,
-		logs:     make(map[string]*atomic.Int64),
+		logs:     make(map[string]*logLife),
 		captures: make(map[string]*capture),
 	}
 }
@@ -82,7 +91,7 @@ func (fs *FS) isScratch(dir string) bool {
 
 // track wraps a log that is written from its start, and counts its bytes.
 func (fs *FS) track(f vfs.File, name string) vfs.File {
-	l := &logFile{File: f, fs: fs, path: fs.PathJoin(name), written: new(atomic.Int64)}
+	l := &logFile{File: f, fs: fs, path: fs.PathJoin(name), written: &logLife{id: rand.Text()}}
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
 	fs.logs[l.path] = l.written

@@ -177,7 +177,7 @@ func TestViewIsAFileSystem(t *testing.T) {
 		names = append(names, name)
 		h := v.Hint(name)
 		classes[h.Class]++
-		if (h.Class == snapshot.Immutable) != (h.Identity != "") || len(h.Identity) > 255 {
+		if (h.Class == snapshot.Immutable || isLog(name)) != (h.Identity != "") || len(h.Identity) > 255 {
 			t.Errorf("%s: %+v", name, h)
 		}
 		f, err := v.FS.Open(name)

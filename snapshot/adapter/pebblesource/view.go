@@ -25,7 +25,14 @@ func (k *checkpoint) hint(name string) snapshot.Hint {
 	switch base := path.Base(name); {
 	case strings.HasSuffix(base, ".sst"), strings.HasSuffix(base, ".blob"):
 		return snapshot.Hint{Class: snapshot.Immutable, Identity: k.identity(name)}
-	case strings.HasPrefix(base, "MANIFEST-"), isLog(base):
+	case isLog(base):
+		h := snapshot.Hint{Class: snapshot.AppendOnly}
+		if k.early {
+			h.Identity = k.cap.logIdentity(name)
+		}
+		return h
+	case strings.HasPrefix(base, "MANIFEST-"):
+		// No identity: a checkpoint may end its copy with an edit of its own.
 		return snapshot.Hint{Class: snapshot.AppendOnly}
 	}
 	return snapshot.Hint{}

@@ -32,6 +32,14 @@
 // sqlite_dbpage table. That is exact too, and several times slower. View.Method
 // tells which it was, once Settle has run.
 //
+// # What is read of it
+//
+// Everything, unless the log has not begun anew since the parent snapshot: then the
+// frames behind the parent's commit name the pages that changed, View.Changed tells
+// them, and only those are read. A log begins anew when all of it was copied to the
+// database file and nobody reads it, by default after about 4 MiB of changes. A higher
+// PRAGMA wal_autocheckpoint makes that rarer.
+//
 // # Locks
 //
 // SQLite's locks are POSIX locks. A process loses all of those it holds on a file

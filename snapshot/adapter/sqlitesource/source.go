@@ -165,11 +165,12 @@ func (s *Source) Pin(ctx context.Context) (*snapshot.View, error) {
 	}
 	v := &view{source: s, conn: c, header: header, pinned: time.Now().UTC(), position: "log-empty"}
 	if header != nil {
-		v.position = fmt.Sprintf("%x:%d", header.salt, header.maxFrame)
+		v.position = header.position()
 	}
 	v.public = &snapshot.View{
 		FS:       v,
 		Hint:     v.hint,
+		Changed:  v.changed,
 		Settle:   v.settle,
 		Close:    v.close,
 		Kind:     "sqlite",

@@ -84,6 +84,15 @@ const (
 type walIndex struct {
 	header *indexHeader
 	frames map[uint32]uint32 // page to frame
+	// commits are the ends of all transactions, in order.
+	commits []commitMark
+}
+
+// commitMark is a frame that ends a transaction.
+type commitMark struct {
+	frame    uint32
+	pages    uint32 // of the database after it
+	checksum [2]uint32
 }
 
 // frameOffset is where frame n, from 1, begins in the log.
@@ -121,6 +130,10 @@ func indexWAL(ctx context.Context, wal io.ReaderAt, h *indexHeader) (*walIndex, 
 			return nil, err
 		}
 		idx.frames[page] = n
+		if pages := binary.BigEndian.Uint32(frame[4:]); pages != 0 {
+			sum := [2]uint32{binary.BigEndian.Uint32(frame[16:]), binary.BigEndian.Uint32(frame[20:])}
+			idx.commits = append(idx.commits, commitMark{n, pages, sum})
+		}
 		if n < h.maxFrame {
 			continue
 		}
