@@ -80,7 +80,7 @@ func (w *Writer) base(ctx context.Context, id chunk.ID) (chunk.ID, []byte, error
 			return id, nil, err
 		}
 	}
-	if _, full := s.base.locateFull(&id); !full {
+	if !s.storedFull(&id) {
 		l, ok := s.base.locateOne(&id)
 		if !ok {
 			return id, nil, nil
@@ -93,7 +93,7 @@ func (w *Writer) base(ctx context.Context, id chunk.ID) (chunk.ID, []byte, error
 		if id, ok = chunk.DeltaBase(stored); !ok {
 			return id, nil, nil
 		}
-		if _, full := s.base.locateFull(&id); !full {
+		if !s.storedFull(&id) {
 			return id, nil, nil
 		}
 	}
@@ -135,7 +135,7 @@ func (w *Writer) checkBase(id chunk.ID, stored []byte) error {
 // session, in full: a chunk that is stored as the difference to it can be added with
 // AddEncoded.
 func (s *Session) HasFull(id chunk.ID) bool {
-	if _, ok := s.base.locateFull(&id); ok {
+	if s.storedFull(&id) {
 		return true
 	}
 	s.mu.Lock()

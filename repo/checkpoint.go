@@ -28,7 +28,7 @@ type sessionPack struct {
 func (s *Session) ownBases(bases []chunk.ID) []chunk.ID {
 	var own []chunk.ID
 	for i := range bases {
-		if _, ok := s.base.locateFull(&bases[i]); !ok {
+		if !s.storedFull(&bases[i]) {
 			own = append(own, bases[i])
 		}
 	}
@@ -69,9 +69,7 @@ func (s *Session) checkpoint(ctx context.Context) error {
 	if err := s.indexPacks(ctx, packs); err != nil {
 		return err
 	}
-	if err := s.repo.mergeSmallIndexes(ctx); err != nil && ctx.Err() == nil {
-		s.repo.opts.Logger.Warn("merging indexes failed; will be tried again", "error", err)
-	}
+	s.mergeIndexes(ctx)
 	return nil
 }
 
@@ -138,8 +136,9 @@ func (s *Session) indexPacks(ctx context.Context, packs []*sessionPack) error {
 	s.mu.Unlock()
 	for len(packs) > 0 {
 		n := indexPart(contents)
-		data, x := buildIndex(contents[:n], nil)
+		data, x := buildIndex(contents[:n], []indexID{indexID(s.lease.id)})
 		if err := s.repo.writeIndex(ctx, data, x); err != nil {
+			s.lease.unsure.Store(true)
 			return err
 		}
 		s.repo.adoptIndex(ctx, x)
@@ -158,7 +157,7 @@ func (s *Session) indexPacks(ctx context.Context, packs []*sessionPack) error {
 // uploads under way are cancelled, and the rest is left as after a Checkpoint. All of it
 // ends with ctx, so ctx must not have ended when it is called; what could not be done by
 // then is garbage that does no harm. After Commit or Abort it does nothing.
-func (s *Session) Suspend(ctx context.Context) error {
+func (s *Session) Suspend(ctx context.Context) (err error) {
 	s.commitMu.Lock()
 	defer s.commitMu.Unlock()
 	if !s.end() {
@@ -167,7 +166,8 @@ func (s *Session) Suspend(ctx context.Context) error {
 	if err := s.settle(ctx); err != nil {
 		return err
 	}
-	err := s.checkpoint(ctx)
+	err = s.checkpoint(ctx)
+	defer func() { err = errors.Join(err, s.release(ctx)) }()
 	s.mu.Lock()
 	packs := slices.DeleteFunc(s.packs, func(p *sessionPack) bool { return p.durable })
 	s.packs = nil

@@ -35,7 +35,7 @@ func (s *Session) Commit(ctx context.Context, m *Manifest) error {
 }
 
 func (s *Session) commit(ctx context.Context, m *Manifest) error {
-	key, data, err := renderManifest(m)
+	key, data, err := renderManifest(m, s.lease.id)
 	if err != nil {
 		return err
 	}
@@ -56,20 +56,46 @@ func (s *Session) commit(ctx context.Context, m *Manifest) error {
 		if errors.Is(err, errKeyExists) {
 			return fmt.Errorf("%w: %s", ErrExists, m.ID)
 		}
+		s.lease.unsure.Store(true)
+		return err
+	}
+	if err := s.confirm(ctx, m.ID); err != nil {
+		s.lease.unsure.Store(true)
 		return err
 	}
 	s.end()
-	if err := s.repo.mergeSmallIndexes(ctx); err != nil {
-		// Not the commit's failure: the repository is whole, and the next commit
-		// tries again.
-		s.repo.opts.Logger.Warn("merging indexes failed; will be tried again", "error", err)
+	s.mergeIndexes(ctx)
+	// Not the commit's failure: a lease that stays is given up by the next collection.
+	if err := s.release(ctx); err != nil {
+		s.repo.opts.Logger.Warn("the lease of a session stays", "error", err)
 	}
 	return nil
 }
 
+// mergeIndexes replaces small indexes by one now and then. A failure is nobody's: the
+// repository is whole, and the next commit tries again.
+func (s *Session) mergeIndexes(ctx context.Context) {
+	// While packs are condemned, indexes still name them, and must not be written anew:
+	// after the packs are gone nothing would take them out.
+	if len(s.condemned) > 0 || s.lost {
+		return
+	}
+	if err := s.repo.mergeSmallIndexes(ctx, s.lease); err != nil {
+		s.repo.opts.Logger.Warn("merging indexes failed; will be tried again", "error", err)
+	}
+}
+
+// release ends the session's lease, so that collections need not wait for it.
+func (s *Session) release(ctx context.Context) error {
+	if !s.lease.unsure.Load() {
+		s.repo.ended.Store(s.lease.id, true)
+	}
+	return s.lease.end(ctx)
+}
+
 // renderManifest returns the key and the bytes of a manifest that can be read
 // back.
-func renderManifest(m *Manifest) (key string, data []byte, err error) {
+func renderManifest(m *Manifest, by sessionID) (key string, data []byte, err error) {
 	if err := CheckID(m.ID); err != nil {
 		return "", nil, err
 	}
@@ -79,7 +105,7 @@ func renderManifest(m *Manifest) (key string, data []byte, err error) {
 	if err := m.Table.check(m.Table.Size()); err != nil {
 		return "", nil, fmt.Errorf("%w: manifest of snapshot %s: %w", ErrInvalid, m.ID, err)
 	}
-	if data, err = seal(m); err != nil {
+	if data, err = seal(storedManifest{m, by.String()}); err != nil {
 		return "", nil, fmt.Errorf("%w: manifest of snapshot %s: %w", ErrInvalid, m.ID, err)
 	}
 	if len(data) > maxManifestSize {
@@ -177,7 +203,13 @@ func (s *Session) abort(ctx context.Context) error {
 	}
 	ctx, cancel := outlive(ctx, abortGrace)
 	defer cancel()
-	// A pack that is still being written could appear after it was deleted.
+	// A pack that is still being written could appear after it was deleted. Nothing
+	// ever names it, so the lease is not needed for it.
+	return errors.Join(s.deletePacks(ctx), s.release(ctx))
+}
+
+// deletePacks deletes what an aborted session has stored and no index names.
+func (s *Session) deletePacks(ctx context.Context) error {
 	if err := s.settle(ctx); err != nil {
 		return fmt.Errorf("repo: clean up after an aborted session: an upload does not end: %w", err)
 	}

@@ -41,6 +41,13 @@ var (
 	// ErrMissing means that an object or a chunk that others rely on is not
 	// there.
 	ErrMissing = errors.New("repo: missing")
+	// ErrGivenUp means that a collection took the session for dead, since it had shown
+	// no sign of life for CollectOptions.LeaseTimeout. What it stored does not count:
+	// begin anew.
+	ErrGivenUp = errors.New("repo: the session was given up by a collection")
+	// ErrCondemned means that a snapshot needs what a collection is about to delete or
+	// to move: it must not be built on now.
+	ErrCondemned = errors.New("repo: condemned by a collection")
 )
 
 // Errors of the store that a repository is kept in. Each wraps what the driver said.

@@ -53,7 +53,7 @@ func FuzzUnseal(f *testing.F) {
 			wantTyped(t, err)
 			return
 		}
-		_, again, err := renderManifest(&m)
+		_, again, err := renderManifest(&m, sessionID{1})
 		if err != nil {
 			t.Fatalf("read, but cannot be written: %v", err)
 		}
@@ -61,7 +61,7 @@ func FuzzUnseal(f *testing.F) {
 		if err := unseal("snapshot/s", again, &m2); err != nil {
 			t.Fatal(err)
 		}
-		_, third, err := renderManifest(&m2)
+		_, third, err := renderManifest(&m2, sessionID{1})
 		if err != nil || !bytes.Equal(again, third) {
 			t.Fatalf("%q is written again as %q: %v", again, third, err)
 		}
@@ -137,7 +137,7 @@ func sampleIndex() ([]byte, *index) {
 func FuzzIndex(f *testing.F) {
 	sample, x := sampleIndex()
 	f.Add(sample)
-	merged, _ := mergeIndexes([]*index{x, x})
+	merged, _ := mergeIndexes([]*index{x, x}, sessionID{1})
 	f.Add(merged)
 	empty, _ := buildIndex(nil, nil)
 	f.Add(empty)
@@ -163,7 +163,7 @@ func FuzzIndex(f *testing.F) {
 				t.Fatal("a chunk of the index has no place")
 			}
 		}
-		if _, m := mergeIndexes([]*index{x, x}); m.count() > x.count() {
+		if _, m := mergeIndexes([]*index{x, x}, sessionID{1}); m.count() > x.count() {
 			t.Fatalf("%d records merge to %d", x.count(), m.count())
 		}
 	})

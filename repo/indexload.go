@@ -3,6 +3,7 @@ package repo
 import (
 	"context"
 	"errors"
+	"slices"
 )
 
 // currentIndex returns the indexes, loading them the first time.
@@ -21,7 +22,7 @@ func (r *Repository) refreshIndex(ctx context.Context) (*indexSet, error) {
 	}
 	defer r.unlockIndexes()
 	for attempt := 1; ; attempt++ {
-		s, err := r.loadIndexes(ctx)
+		s, err := r.loadIndexes(ctx, nil)
 		// Another process may supersede and delete an index between the listing
 		// and the read; what replaced it is in the next listing.
 		if errors.Is(err, errKeyMissing) && attempt < maxListings && ctx.Err() == nil {
@@ -35,8 +36,31 @@ func (r *Repository) refreshIndex(ctx context.Context) (*indexSet, error) {
 	}
 }
 
-// loadIndexes lists and reads the indexes. The caller holds indexMu.
-func (r *Repository) loadIndexes(ctx context.Context) (*indexSet, error) {
+// indexWithout reads the indexes that are not of the given sessions, and so supersede
+// nothing.
+func (r *Repository) indexWithout(ctx context.Context, sessions map[sessionID]bool) (*indexSet, error) {
+	for attempt := 1; ; attempt++ {
+		s, err := r.loadIndexes(ctx, sessions)
+		if errors.Is(err, errKeyMissing) && attempt < maxListings && ctx.Err() == nil {
+			continue
+		}
+		return s, err
+	}
+}
+
+// of says whether any of the indexes, or of those that they supersede, was written by
+// one of the given sessions.
+func (s *indexSet) of(sessions map[sessionID]bool) bool {
+	return len(sessions) > 0 && slices.ContainsFunc(s.indexes, func(x *index) bool { return x.by(sessions) })
+}
+
+// by says whether the index was written by one of the given sessions.
+func (x *index) by(sessions map[sessionID]bool) bool {
+	return slices.ContainsFunc(x.superseded, func(id indexID) bool { return sessions[sessionID(id)] })
+}
+
+// loadIndexes lists and reads the indexes, but for those of some sessions.
+func (r *Repository) loadIndexes(ctx context.Context, without map[sessionID]bool) (*indexSet, error) {
 	known := make(map[indexID]*index)
 	if s := r.indexes.Load(); s != nil {
 		for _, x := range s.indexes {
@@ -66,6 +90,9 @@ func (r *Repository) loadIndexes(ctx context.Context) (*indexSet, error) {
 	})
 	if err != nil {
 		return nil, err
+	}
+	if len(without) > 0 {
+		next.indexes = slices.DeleteFunc(next.indexes, func(x *index) bool { return x.by(without) })
 	}
 	next.dropSuperseded()
 	if err := next.brokenErr(); err != nil {

@@ -30,15 +30,10 @@ func (r *Repository) writeIndex(ctx context.Context, data []byte, x *index) erro
 
 // mergeSmallIndexes replaces many small indexes by one. It is upkeep: a failure
 // leaves more indexes than need be and is tried again at the next commit.
-func (r *Repository) mergeSmallIndexes(ctx context.Context) error {
+func (r *Repository) mergeSmallIndexes(ctx context.Context, l *lease) error {
 	s, err := r.currentIndex(ctx)
 	if err != nil {
 		return err
-	}
-	for _, id := range s.leftover {
-		if err := r.store.remove(ctx, indexKey(id)); err != nil {
-			return err
-		}
 	}
 	var small []*index
 	var total int64
@@ -48,18 +43,39 @@ func (r *Repository) mergeSmallIndexes(ctx context.Context) error {
 			total += x.size
 		}
 	}
+	if len(small) < mergeCount && len(s.leftover) == 0 {
+		return nil
+	}
+	// What supersedes others must be there for good before those go, or are merged: an
+	// index that a session wrote after it was given up does not count.
+	view, err := r.listGarbage(ctx)
+	if err != nil || s.of(view.closing) || len(view.plans) > 0 {
+		return err
+	}
+	for _, id := range s.leftover {
+		if err := r.store.remove(ctx, indexKey(id)); err != nil {
+			return err
+		}
+	}
 	if len(small) < mergeCount {
 		return nil
 	}
-	return r.replaceIndexes(ctx, small)
+	return r.replaceIndexes(ctx, small, l)
 }
 
 // replaceIndexes writes one index in the place of several. The new one is durable
-// before the first of the old ones goes, so a reader always finds every chunk.
-func (r *Repository) replaceIndexes(ctx context.Context, old []*index) error {
-	data, merged := mergeIndexes(old)
+// before the first of the old ones goes, so a reader always finds every chunk. The new
+// one counts only as long as the session that holds the lease was not given up before:
+// else the old ones stay.
+func (r *Repository) replaceIndexes(ctx context.Context, old []*index, l *lease) error {
+	data, merged := mergeIndexes(old, l.id)
 	if err := r.writeIndex(ctx, data, merged); err != nil {
+		l.unsure.Store(true)
 		return err
+	}
+	if _, err := r.store.readAll(ctx, closingKey(l.id), maxClosingSize); !errors.Is(err, errKeyMissing) {
+		l.unsure.Store(true)
+		return errors.Join(ErrGivenUp, err)
 	}
 	r.adoptIndex(ctx, merged)
 	for _, x := range old {
@@ -72,10 +88,10 @@ func (r *Repository) replaceIndexes(ctx context.Context, old []*index) error {
 
 // mergeIndexes renders one index with all that the given ones hold, and which
 // supersedes them.
-func mergeIndexes(in []*index) ([]byte, *index) {
+func mergeIndexes(in []*index, by sessionID) ([]byte, *index) {
 	var packs []packInfo
 	numbers := make(map[packID]uint32)
-	superseded := make([]indexID, 0, len(in))
+	superseded := append(make([]indexID, 0, len(in)+1), indexID(by))
 	var records [][indexRecordSize]byte
 	for _, x := range in {
 		superseded = append(superseded, x.id)

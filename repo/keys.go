@@ -10,13 +10,15 @@ import (
 // writes, and the only one it reads. FORMAT.md describes it to the byte.
 const FormatVersion = 1
 
-// The keys of a repository's objects. The names below attachment/, session/ and
-// garbage/ are reserved; see FORMAT.md.
+// The keys of a repository's objects. The names below attachment/ are reserved; see
+// FORMAT.md.
 const (
 	configKey      = "holdstill.json"
 	packPrefix     = "pack/"
 	indexPrefix    = "index/"
 	snapshotPrefix = "snapshot/"
+	sessionPrefix  = "session/"
+	garbagePrefix  = "garbage/"
 )
 
 // MaxIDLength is the longest snapshot ID in bytes: what fits a file name on every

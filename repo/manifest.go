@@ -152,12 +152,36 @@ func (m *Manifest) checkText() error {
 	return errors.Join(errs...)
 }
 
+// storedManifest is a manifest as it is stored.
+type storedManifest struct {
+	*Manifest
+	// Session is the session that wrote it: 64 hexadecimal digits, or empty where the
+	// manifest was written before there were leases.
+	Session string `json:"session,omitempty"`
+}
+
 // Manifest returns the manifest of a snapshot. It fails with ErrNotFound, with
 // ErrBadID, with a *CorruptError or a *FormatError, or with an error of the bucket.
 func (r *Repository) Manifest(ctx context.Context, id string) (*Manifest, error) {
 	if err := r.use(); err != nil {
 		return nil, err
 	}
+	m, err := r.readManifest(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	ok, err := r.counts(ctx, m.Session, id)
+	if err != nil {
+		return nil, err
+	}
+	if !ok {
+		return nil, fmt.Errorf("%w: %s", ErrNotFound, id)
+	}
+	return m.Manifest, nil
+}
+
+// readManifest returns a manifest whether it counts or not.
+func (r *Repository) readManifest(ctx context.Context, id string) (*storedManifest, error) {
 	if err := CheckID(id); err != nil {
 		return nil, err
 	}
@@ -169,9 +193,12 @@ func (r *Repository) Manifest(ctx context.Context, id string) (*Manifest, error)
 	if err != nil {
 		return nil, err
 	}
-	m := &Manifest{}
+	m := &storedManifest{Manifest: &Manifest{}}
 	if err := unseal(key, data, m); err != nil {
 		return nil, err
+	}
+	if m.Manifest == nil {
+		return nil, corrupt(key, "its document is no manifest")
 	}
 	if err := m.check(key); err != nil {
 		return nil, err
@@ -180,7 +207,8 @@ func (r *Repository) Manifest(ctx context.Context, id string) (*Manifest, error)
 }
 
 // IDs lists the IDs of all snapshots in byte order, without reading their
-// manifests. It stops after the first error.
+// manifests. One that a session wrote after a collection had given it up is listed until the
+// next collection, though Manifest says ErrNotFound of it. IDs stops after the first error.
 func (r *Repository) IDs(ctx context.Context) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
 		if err := r.use(); err != nil {
@@ -208,21 +236,7 @@ func (r *Repository) IDs(ctx context.Context) iter.Seq2[string, error] {
 // goes on; an error of the listing itself, or of the context, ends it. A snapshot
 // that is deleted meanwhile is left out.
 func (r *Repository) Manifests(ctx context.Context) iter.Seq2[*Manifest, error] {
-	return func(yield func(*Manifest, error) bool) {
-		for id, err := range r.IDs(ctx) {
-			if err != nil {
-				yield(nil, err)
-				return
-			}
-			m, err := r.Manifest(ctx, id)
-			if errors.Is(err, ErrNotFound) {
-				continue
-			}
-			if !yield(m, err) || ctx.Err() != nil {
-				return
-			}
-		}
-	}
+	return func(yield func(*Manifest, error) bool) { r.eachManifest(ctx, r.IDs(ctx), yield) }
 }
 
 // ManifestsReverse is Manifests in the opposite order: where IDs begin with a
@@ -237,16 +251,97 @@ func (r *Repository) ManifestsReverse(ctx context.Context) iter.Seq2[*Manifest, 
 			}
 			ids = append(ids, id)
 		}
-		for _, id := range slices.Backward(ids) {
-			m, err := r.Manifest(ctx, id)
-			if errors.Is(err, ErrNotFound) {
-				continue
+		backward := func(yield func(string, error) bool) {
+			for _, id := range slices.Backward(ids) {
+				if !yield(id, nil) {
+					return
+				}
 			}
-			if !yield(m, err) || ctx.Err() != nil {
-				return
+		}
+		r.eachManifest(ctx, backward, yield)
+	}
+}
+
+// maxManifestBatch is how many manifests are read before it is asked, in one request,
+// which of them count.
+const maxManifestBatch = 32
+
+// eachManifest yields the manifests of the given IDs. It reads one at first, then ever
+// more at a time: many callers want only the first.
+func (r *Repository) eachManifest(ctx context.Context, ids iter.Seq2[string, error], yield func(*Manifest, error) bool) {
+	batch := manifestBatch{repo: r, yield: yield, limit: 1}
+	for id, err := range ids {
+		if err != nil {
+			if batch.flush(ctx) {
+				yield(nil, err)
+			}
+			return
+		}
+		m, err := r.readManifest(ctx, id)
+		if errors.Is(err, ErrNotFound) {
+			continue
+		}
+		batch.items = append(batch.items, manifestItem{m, err})
+		if len(batch.items) >= batch.limit && !batch.flush(ctx) {
+			return
+		}
+	}
+	batch.flush(ctx)
+}
+
+type manifestItem struct {
+	*storedManifest
+	err error
+}
+
+type manifestBatch struct {
+	repo  *Repository
+	yield func(*Manifest, error) bool
+	items []manifestItem
+	limit int
+}
+
+// flush yields what is in the batch and counts, and says whether to go on.
+func (b *manifestBatch) flush(ctx context.Context) bool {
+	items := b.items
+	b.items, b.limit = nil, min(2*b.limit, maxManifestBatch)
+	var verdicts map[sessionID]bool
+	for _, item := range items {
+		err := item.err
+		if err == nil && verdicts == nil && !b.repo.knownToCount(item.Session) {
+			var view *garbageView
+			if view, err = b.repo.listGarbage(ctx); err == nil {
+				verdicts = view.verdicts
+			}
+		}
+		ok := err == nil
+		if ok {
+			if id, leased := parseSessionID(item.Session); leased && verdicts[id] {
+				ok, err = b.repo.counts(ctx, item.Session, item.ID)
+			}
+		}
+		switch {
+		case err != nil:
+			if !b.yield(nil, err) || ctx.Err() != nil {
+				return false
+			}
+		case ok:
+			if !b.yield(item.Manifest, nil) || ctx.Err() != nil {
+				return false
 			}
 		}
 	}
+	return true
+}
+
+// knownToCount says whether what a session wrote needs no question.
+func (r *Repository) knownToCount(session string) bool {
+	id, ok := parseSessionID(session)
+	if !ok {
+		return true
+	}
+	_, ok = r.ended.Load(id)
+	return ok
 }
 
 // DeleteManifest removes a snapshot. Its data stays until no snapshot needs it
@@ -258,9 +353,37 @@ func (r *Repository) DeleteManifest(ctx context.Context, id string) error {
 	if err := CheckID(id); err != nil {
 		return err
 	}
-	err := r.store.removeExisting(ctx, snapshotPrefix+id)
+	m, err := r.readManifest(ctx, id)
+	switch {
+	case err == nil:
+		if err := r.disown(ctx, m); err != nil {
+			return err
+		}
+	case !errors.Is(err, ErrCorrupt) && !errors.Is(err, ErrFormat):
+		return err
+	}
+	err = r.store.removeExisting(ctx, snapshotPrefix+id)
 	if errors.Is(err, errKeyMissing) {
 		return fmt.Errorf("%w: %s", ErrNotFound, id)
+	}
+	return err
+}
+
+// disown makes sure that a manifest does not count any more if the session that wrote it
+// was given up: a request of that session may yet write it again.
+func (r *Repository) disown(ctx context.Context, m *storedManifest) error {
+	id, ok := parseSessionID(m.Session)
+	if !ok || r.knownToCount(m.Session) {
+		return nil
+	}
+	if _, err := r.store.readAll(ctx, verdictKey(id), maxVerdictSize); errors.Is(err, errKeyMissing) {
+		return nil
+	} else if err != nil {
+		return err
+	}
+	err := r.createDocument(ctx, deletedKey(id), verdict{Snapshots: []string{m.ID}})
+	if errors.Is(err, errKeyExists) {
+		return nil
 	}
 	return err
 }

@@ -85,14 +85,14 @@ func TestMergeOrderAndRequests(t *testing.T) {
 				kinds = append(kinds, kind)
 			}
 		}
-		want := []string{"create index", "create snapshot"}
+		want := []string{"create session", "create index", "create snapshot", "read garbage"}
 		if n == mergeCount-1 {
-			want = append(want, "create index")
+			want = append(want, "create index", "read garbage")
 			for range mergeCount {
 				want = append(want, "delete index")
 			}
 		}
-		if !slices.Equal(kinds, want) {
+		if want = append(want, "delete session"); !slices.Equal(kinds, want) {
 			t.Fatalf("snapshot %d: requests %q, want %q", n, kinds, want)
 		}
 	}

@@ -100,6 +100,9 @@ type cutConfig struct {
 
 const hashBLAKE3 = "blake3-256"
 
+// featureLeases is required of every writer where a collection may run: to hold a lease.
+const featureLeases = "leases"
+
 // maxConfigSize bounds holdstill.json in bytes.
 const maxConfigSize = 1 << 20
 
@@ -119,6 +122,10 @@ type Repository struct {
 
 	cache   *chunkCache
 	readers sync.Pool // of *reader
+
+	plans planCache
+	// ended holds the sessionID of each session of this Repository that ended by itself.
+	ended sync.Map
 	// fetchBuffers holds what stretches of packs are read into.
 	fetchBuffers sync.Pool // of *[]byte
 
@@ -146,7 +153,7 @@ func Init(ctx context.Context, bucket *blob.Bucket, opts InitOptions) error {
 	params := gear.Params()
 	c := config{
 		ID:       newRepositoryID(),
-		Requires: []string{},
+		Requires: []string{featureLeases},
 		Hash:     hashBLAKE3,
 		Cut:      cutConfig{params.Min, params.Avg, params.Max},
 	}
@@ -202,7 +209,9 @@ func Open(ctx context.Context, bucket *blob.Bucket, opts Options) (*Repository, 
 		return nil, err
 	}
 	for _, feature := range r.config.Requires {
-		return nil, &FormatError{Object: configKey, Version: FormatVersion, Requires: feature}
+		if feature != featureLeases {
+			return nil, &FormatError{Object: configKey, Version: FormatVersion, Requires: feature}
+		}
 	}
 	if r.config.Hash != hashBLAKE3 {
 		return nil, &FormatError{Object: configKey, Version: FormatVersion, Requires: "hash " + r.config.Hash}

@@ -21,6 +21,12 @@ type Session struct {
 	// base is what was in the repository when the session began. Chunks that are
 	// there are not stored again.
 	base *indexSet
+	// lease says that the session is under way. condemned holds the packs that must not
+	// be relied on, since a collection deletes them; lost is set if there are indexes of
+	// sessions that were given up, which are not in base.
+	lease     *lease
+	condemned map[packID]bool
+	lost      bool
 
 	// ctx is what uploads run under: a pack may still be on its way when the call
 	// that filled it has returned, so that call's context cannot govern it.
@@ -78,22 +84,51 @@ func (r *Repository) NewSession(ctx context.Context) (*Session, error) {
 	if err := r.use(); err != nil {
 		return nil, err
 	}
-	base, err := r.refreshIndex(ctx)
-	if err != nil {
-		return nil, err
-	}
 	s := &Session{
 		repo:    r,
-		base:    base,
 		pending: make(map[chunk.ID]bool),
 		buffers: make(chan *packBuilder, r.opts.Uploads+2),
 		uploads: make(chan struct{}, r.opts.Uploads),
 	}
+	var err error
 	if s.meta, err = s.NewWriter(); err != nil {
 		return nil, err
 	}
 	s.ctx, s.cancel = context.WithCancelCause(ctx)
-	return s, nil
+	// The lease comes before the look at what is there, so that no collection which begins
+	// later deletes any of it.
+	if s.lease, err = takeLease(s.ctx, r.store, r.opts.Logger); err == nil {
+		if err = s.look(ctx); err == nil {
+			return s, nil
+		}
+	}
+	if s.lease == nil {
+		s.cancel(err)
+		s.meta.Close()
+		return nil, err
+	}
+	return nil, errors.Join(err, s.abort(ctx))
+}
+
+// look learns what the session may rely on (step 2 of a session). The order matters: a
+// plan is forgotten only after no index names its packs.
+func (s *Session) look(ctx context.Context) error {
+	base, err := s.repo.refreshIndex(ctx)
+	if err != nil {
+		return err
+	}
+	view, err := s.repo.listGarbage(ctx)
+	if err != nil {
+		return err
+	}
+	if s.condemned, err = s.repo.condemned(ctx, view, planID{}); err != nil {
+		return err
+	}
+	if s.lost = base.of(view.verdicts); s.lost {
+		base, err = s.repo.indexWithout(ctx, view.verdicts)
+	}
+	s.base = base
+	return err
 }
 
 // claim says whether the caller has to store the chunk: it is in no pack, and no
@@ -102,7 +137,7 @@ func (s *Session) claim(id *chunk.ID, full bool) (bool, error) {
 	if s.stopped.Load() {
 		return false, s.state()
 	}
-	if s.base.has(id) {
+	if s.stored(id) {
 		return false, nil
 	}
 	s.mu.Lock()
@@ -134,7 +169,7 @@ func (s *Session) stateLocked() error {
 // Has reports whether a chunk is in the repository or was taken on by this
 // session.
 func (s *Session) Has(id chunk.ID) bool {
-	if s.base.has(&id) {
+	if s.stored(&id) {
 		return true
 	}
 	s.mu.Lock()

@@ -163,8 +163,8 @@ func TestCommitOrderAndRequests(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := fmt.Sprint(d.take()); got != "[list index/]" {
-		t.Errorf("NewSession: %s", got)
+	if got, want := fmt.Sprint(d.take()), "[create session/"+s.lease.id.String()+" list index/ list garbage/]"; got != want {
+		t.Errorf("NewSession: %s, want %s", got, want)
 	}
 	m, err := stageFiles(ctx, s, "s", map[string][]byte{"data": noiseData(1, 1500<<10)}, fixedCutter(t, 1<<16))
 	if err != nil {
@@ -178,7 +178,7 @@ func TestCommitOrderAndRequests(t *testing.T) {
 		prefix, _, _ := strings.Cut(o.key, "/")
 		kinds = append(kinds, o.kind+" "+prefix)
 	}
-	want := []string{"create pack", "create pack", "create pack", "create index", "create snapshot"}
+	want := []string{"create pack", "create pack", "create pack", "create index", "create snapshot", "read garbage", "delete session"}
 	if !slices.Equal(kinds, want) {
 		t.Errorf("requests %q, want %q", kinds, want)
 	}
@@ -187,7 +187,7 @@ func TestCommitOrderAndRequests(t *testing.T) {
 	if _, err := r.Manifest(ctx, "s"); err != nil {
 		t.Fatal(err)
 	}
-	if got := fmt.Sprint(d.take()); got != "[read snapshot/s]" {
-		t.Errorf("Manifest: %s", got)
+	if got, want := fmt.Sprint(d.take()), "[read snapshot/s read "+verdictKey(s.lease.id)+"]"; got != want {
+		t.Errorf("Manifest: %s, want %s", got, want)
 	}
 }

@@ -60,7 +60,7 @@ func putContent(t *testing.T, r *Repository, refs []Ref) Content {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Commit(t.Context(), &Manifest{ID: fmt.Sprintf("s%s", fakeID(len(r.indexes.Load().indexes)))}); err != nil {
+	if err := s.Commit(t.Context(), &Manifest{ID: s.lease.id.String()}); err != nil {
 		t.Fatal(err)
 	}
 	return c
