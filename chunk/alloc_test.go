@@ -48,6 +48,20 @@ func TestSteadyStateAllocatesNothing(t *testing.T) {
 					t.Fatal(err)
 				}
 			})
+			pausing, err := NewEncoder(EncoderOptions{Policy: policy, Pause: func() {}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer pausing.Close()
+			withPauses := func() {
+				if _, _, err := pausing.Encode(room, plain); err != nil {
+					t.Fatal(err)
+				}
+			}
+			withPauses()
+			if n := testing.AllocsPerRun(20, withPauses); n > 1 { // the frame's header
+				t.Errorf("%s, Encode with pauses %v: %v allocations", name, policy, n)
+			}
 			stored, codec, err := e.Encode(nil, plain)
 			if err != nil {
 				t.Fatal(err)

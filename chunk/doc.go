@@ -9,7 +9,8 @@
 //
 // A [Gear] and a [Fixed] never change after they are made and may be shared. An Identifier, an Encoder and a Decoder
 // hold buffers and belong to one goroutine at a time; keep one of each for every worker. In a steady state no call
-// allocates, as long as the destination slices have room; those for deltas allocate little.
+// allocates, as long as the destination slices have room; those for deltas allocate little, and
+// encoding with pauses some bytes.
 //
 // # Format
 //

@@ -10,6 +10,10 @@ import (
 // EncoderOptions configure an Encoder. The zero value is the Balanced policy.
 type EncoderOptions struct {
 	Policy Policy
+	// Pause, if set, is called again and again while a chunk of more than 128 KiB is encoded, at intervals of a
+	// fraction of a millisecond: a place to let others have the processor. It must not use the Encoder. Under Fast, whose
+	// codec cannot be interrupted, it is never called.
+	Pause func()
 }
 
 // zstdWindow is how far back the zstd encoder looks, in bytes: a whole chunk of the default Gear. The encoder holds
@@ -21,6 +25,9 @@ const zstdWindow = 1 << 20
 type Encoder struct {
 	zstd   *zstd.Encoder // nil under Fast
 	closed bool
+
+	pause func()      // nil if there is none
+	frame frameBuffer // what a chunk with pauses is written to
 
 	repeats *repeatTable // nil before the first chunk that looks incompressible
 
@@ -50,7 +57,7 @@ func NewEncoder(opts EncoderOptions) (*Encoder, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Encoder{zstd: z}, nil
+	return &Encoder{zstd: z, pause: opts.Pause}, nil
 }
 
 // EncodeRoom returns how much room behind dst makes Encode of n plain bytes allocate nothing: n and a little more,
@@ -85,13 +92,47 @@ func (e *Encoder) Encode(dst, plain []byte) ([]byte, Codec, error) {
 	if e.zstd == nil {
 		// Given at least s2.MaxEncodedLen bytes, s2 encodes in place.
 		out = dst[:base+len(s2.Encode(dst[base:cap(dst)], plain))]
+	} else if codec = Zstd; e.pause != nil && len(plain) > zstdBlock {
+		var err error
+		if out, err = e.encodePausing(dst, plain); err != nil {
+			return dst[:base], Raw, err
+		}
 	} else {
-		out, codec = e.zstd.EncodeAll(plain, dst), Zstd
+		out = e.zstd.EncodeAll(plain, dst)
 	}
 	if len(out)-base > len(plain)-(len(plain)+31)/32 {
 		return append(dst, plain...), Raw, nil
 	}
 	return out, codec, nil
+}
+
+// zstdBlock is how much goes into one block of a frame, in bytes: what is encoded without a pause.
+const zstdBlock = 128 << 10
+
+// frameBuffer collects a frame.
+type frameBuffer struct{ buf []byte }
+
+func (f *frameBuffer) Write(p []byte) (int, error) {
+	f.buf = append(f.buf, p...)
+	return len(p), nil
+}
+
+// encodePausing is EncodeAll with a pause between blocks.
+func (e *Encoder) encodePausing(dst, plain []byte) ([]byte, error) {
+	e.frame.buf = dst
+	defer func() { e.frame.buf = nil }()
+	e.zstd.ResetContentSize(&e.frame, int64(len(plain)))
+	for block := range slices.Chunk(plain, zstdBlock) {
+		// A full block is encoded at once.
+		if _, err := e.zstd.Write(block); err != nil {
+			return nil, err
+		}
+		e.pause()
+	}
+	if err := e.zstd.Close(); err != nil {
+		return nil, err
+	}
+	return e.frame.buf, nil
 }
 
 // Close releases what the Encoder holds. More calls do nothing.
@@ -101,7 +142,7 @@ func (e *Encoder) Close() {
 	}
 	e.closed = true
 	if e.zstd != nil {
-		e.zstd.Close() // no stream is open, so there is nothing that could fail
+		e.zstd.Close() // every stream was ended, so there is nothing that could fail
 		e.zstd = nil
 	}
 	if e.delta != nil {

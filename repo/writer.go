@@ -25,12 +25,17 @@ type Writer struct {
 
 // NewWriter returns a Writer, which must be flushed before the session is
 // committed, and closed. A chunk.ParamError says that Options.Policy is unknown.
-func (s *Session) NewWriter() (*Writer, error) {
+func (s *Session) NewWriter() (*Writer, error) { return s.NewPausingWriter(nil) }
+
+// NewPausingWriter is NewWriter for those who share the processors with what matters
+// more: Add calls pause again and again while it encodes a large chunk. See
+// chunk.EncoderOptions.
+func (s *Session) NewPausingWriter(pause func()) (*Writer, error) {
 	ident, err := chunk.NewIdentifier(nil)
 	if err != nil {
 		return nil, err
 	}
-	encoder, err := chunk.NewEncoder(chunk.EncoderOptions{Policy: s.repo.opts.Policy})
+	encoder, err := chunk.NewEncoder(chunk.EncoderOptions{Policy: s.repo.opts.Policy, Pause: pause})
 	if err != nil {
 		return nil, err
 	}

@@ -6,9 +6,9 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"runtime"
 	"slices"
 	"sync/atomic"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -35,9 +35,11 @@ func (c *creation) ingest(ctx context.Context, files []*sourceFile) error {
 	work := c.plan(files)
 	group, ctx := errgroup.WithContext(ctx)
 	var next atomic.Int64
-	for range min(c.engine.config.Workers, len(work)) {
+	workers := min(c.engine.config.Workers, len(work))
+	turns := &turns{start: time.Now()}
+	for range workers {
 		group.Go(func() error {
-			w, err := c.newWorker()
+			w, err := c.newWorker(newGiveWay(workers, turns))
 			if err != nil {
 				return err
 			}
@@ -93,18 +95,23 @@ type worker struct {
 	creation *creation
 	writer   *repo.Writer
 	buf      []byte
+	// way lets the server's goroutines run: a goroutine that never waits keeps them
+	// from their processors until the scheduler steps in, after 10 ms.
+	way *giveWay
 }
 
-func (c *creation) newWorker() (*worker, error) {
-	writer, err := c.session.NewWriter()
+func (c *creation) newWorker(way *giveWay) (*worker, error) {
+	writer, err := c.session.NewPausingWriter(way.yield)
 	if err != nil {
+		way.close()
 		return nil, err
 	}
-	return &worker{creation: c, writer: writer}, nil
+	return &worker{creation: c, writer: writer, way: way}, nil
 }
 
 func (w *worker) close() {
 	w.writer.Close()
+	w.way.close()
 }
 
 // do reads one segment. Whoever finishes the last segment of a file finishes the
@@ -230,9 +237,7 @@ func (w *worker) cut(ctx context.Context, in input, s segment) ([]repo.Ref, erro
 		offset += int64(n)
 		have = have[n:]
 		w.creation.track.add(0, int64(n))
-		// The server's transactions share these cores, and a goroutine that never
-		// waits keeps them from theirs until the scheduler steps in, after 10 ms.
-		runtime.Gosched()
+		w.way.yield()
 	}
 	return refs, context.Cause(ctx)
 }
