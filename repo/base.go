@@ -84,6 +84,14 @@ func (r *Repository) decode(ctx context.Context, rd *reader, in *indexSet, id ch
 // readBase returns the plain bytes of a chunk that is stored in full, until the
 // next call with the same reader. They must not be written to.
 func (r *Repository) readBase(ctx context.Context, rd *reader, in *indexSet, id chunk.ID) ([]byte, error) {
+	data, err := r.findBase(ctx, rd, in, id)
+	if err != nil && in == nil && r.indexMisled(ctx, id) {
+		return r.findBase(ctx, rd, nil, id)
+	}
+	return data, err
+}
+
+func (r *Repository) findBase(ctx context.Context, rd *reader, in *indexSet, id chunk.ID) ([]byte, error) {
 	set := in
 	if in == nil {
 		if data := r.cache.get(id); data != nil {

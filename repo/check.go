@@ -79,9 +79,11 @@ func (r *Repository) Check(ctx context.Context, opts CheckOptions) (*Report, err
 	if err := r.use(); err != nil {
 		return nil, err
 	}
+	repoOpts := r.opts
+	repoOpts.CacheDir = ""
 	c := &checker{
-		// A cache of its own, empty: what is on disk is looked at, not what was.
-		repo:   newRepository(r.store, r.opts),
+		// Caches of its own, empty: what is in the bucket is looked at, not what was.
+		repo:   newRepository(r.store, repoOpts),
 		opts:   opts,
 		report: &Report{},
 		damage: make(map[damageKey]*Damage),

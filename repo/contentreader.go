@@ -275,8 +275,9 @@ func (r *Repository) readElsewhere(ctx context.Context, ref Ref, tried location,
 	if ctx.Err() != nil {
 		return nil, cause
 	}
+	misled := r.indexMisled(ctx, ref.ID)
 	places, err := r.locate(ctx, ref.ID)
-	if err != nil || len(places) < 2 {
+	if err != nil || len(places) < 2 && !misled {
 		return nil, cause
 	}
 	data, err := r.readFrom(ctx, ref.ID, places, nil)

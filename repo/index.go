@@ -64,6 +64,8 @@ type index struct {
 	filter     filter
 }
 
+func (x *index) info() indexInfo { return indexInfo{x.id, x.size, x.superseded} }
+
 func (x *index) count() int { return len(x.records) / indexRecordSize }
 
 func (x *index) recordID(i int) []byte {

@@ -21,80 +21,69 @@ func (r *Repository) refreshIndex(ctx context.Context) (*indexSet, error) {
 		return nil, err
 	}
 	defer r.unlockIndexes()
-	for attempt := 1; ; attempt++ {
-		s, err := r.loadIndexes(ctx, nil)
-		// Another process may supersede and delete an index between the listing
-		// and the read; what replaced it is in the next listing.
-		if errors.Is(err, errKeyMissing) && attempt < maxListings && ctx.Err() == nil {
-			continue
-		}
-		if err != nil {
-			return nil, err
-		}
+	s, err := r.loadIndexes(ctx, nil, nil)
+	if err == nil {
 		r.indexes.Store(s)
-		return s, nil
 	}
+	return s, err
 }
 
 // indexWithout reads the indexes that are not of the given sessions, and so supersede
 // nothing.
 func (r *Repository) indexWithout(ctx context.Context, sessions map[sessionID]bool) (*indexSet, error) {
-	for attempt := 1; ; attempt++ {
-		s, err := r.loadIndexes(ctx, sessions)
-		if errors.Is(err, errKeyMissing) && attempt < maxListings && ctx.Err() == nil {
-			continue
-		}
-		return s, err
+	if err := r.lockIndexes(ctx); err != nil {
+		return nil, err
 	}
+	defer r.unlockIndexes()
+	return r.loadIndexes(ctx, nil, sessions)
 }
 
 // of says whether any of the indexes, or of those that they supersede, was written by
 // one of the given sessions.
 func (s *indexSet) of(sessions map[sessionID]bool) bool {
-	return len(sessions) > 0 && slices.ContainsFunc(s.indexes, func(x *index) bool { return x.by(sessions) })
+	return len(sessions) > 0 && slices.ContainsFunc(s.infos(), func(x indexInfo) bool { return x.by(sessions) })
 }
 
 // by says whether the index was written by one of the given sessions.
-func (x *index) by(sessions map[sessionID]bool) bool {
+func (x indexInfo) by(sessions map[sessionID]bool) bool {
 	return slices.ContainsFunc(x.superseded, func(id indexID) bool { return sessions[sessionID(id)] })
 }
 
-// loadIndexes lists and reads the indexes, but for those of some sessions.
-func (r *Repository) loadIndexes(ctx context.Context, without map[sessionID]bool) (*indexSet, error) {
-	known := make(map[indexID]*index)
+// loadIndexes lists the indexes and reads those that are new. more, unless nil, is
+// one that need not be read; indexes of the sessions in without are left out. The caller
+// holds the indexToken.
+func (r *Repository) loadIndexes(ctx context.Context, more *index, without map[sessionID]bool) (*indexSet, error) {
+	l := r.newIndexLoad()
+	defer l.close()
 	if s := r.indexes.Load(); s != nil {
-		for _, x := range s.indexes {
-			known[x.id] = x
+		l.start(s)
+	}
+	if more != nil {
+		l.known[more.id] = more
+	}
+	for attempt := 1; ; attempt++ {
+		err := l.list(ctx)
+		if err == nil {
+			err = l.load(ctx)
+		}
+		if err == nil && len(without) > 0 {
+			err = l.leaveOut(ctx, without)
+		}
+		if err == nil {
+			break
+		}
+		// Another process may supersede and delete an index between the listing
+		// and the read; what replaced it is in the next listing.
+		if !errors.Is(err, errKeyMissing) || attempt == maxListings || ctx.Err() != nil {
+			return nil, err
 		}
 	}
-	next := &indexSet{}
-	err := r.store.list(ctx, indexPrefix, func(o object) error {
-		id, ok := parseIndexKey(o.key)
-		if !ok {
-			return nil
-		}
-		if x := known[id]; x != nil {
-			next.indexes = append(next.indexes, x)
-			return nil
-		}
-		x, err := r.readIndex(ctx, o.key, id)
-		switch {
-		case err == nil:
-			next.indexes = append(next.indexes, x)
-		case errors.Is(err, ErrCorrupt) || errors.Is(err, ErrFormat):
-			next.broken = append(next.broken, brokenIndex{id, err})
-		default:
-			return err
-		}
-		return nil
-	})
-	if err != nil {
+	next := l.set()
+	l.fold(ctx, next)
+	l.tidy(ctx, next)
+	if err := l.unmap(next); err != nil {
 		return nil, err
 	}
-	if len(without) > 0 {
-		next.indexes = slices.DeleteFunc(next.indexes, func(x *index) bool { return x.by(without) })
-	}
-	next.dropSuperseded()
 	if err := next.brokenErr(); err != nil {
 		r.opts.Logger.Warn("indexes cannot be used; RebuildIndex replaces them", "error", err)
 	}
@@ -121,14 +110,28 @@ func (r *Repository) lockIndexes(ctx context.Context) error {
 
 func (r *Repository) unlockIndexes() { <-r.indexToken }
 
-// adoptIndex adds an index that is durable to those in memory. If ctx ends first it
-// does not; then the next look at the bucket finds it.
+// adoptIndex adds an index that is durable to those in memory. If ctx ends first, or
+// the bucket fails, it does not; then the next look at the bucket finds it.
 func (r *Repository) adoptIndex(ctx context.Context, x *index) {
 	if r.lockIndexes(ctx) != nil {
 		return
 	}
 	defer r.unlockIndexes()
-	if s := r.indexes.Load(); s != nil {
-		r.indexes.Store(s.with(x))
+	s := r.indexes.Load()
+	if s == nil {
+		return
 	}
+	next, ok := s.with(x)
+	if !ok {
+		var err error
+		if next, err = r.loadIndexes(ctx, x, nil); err != nil {
+			r.opts.Logger.Warn("reading the indexes failed; will be tried again", "error", err)
+			return
+		}
+	} else {
+		l := r.newIndexLoad()
+		defer l.close()
+		l.fold(ctx, next)
+	}
+	r.indexes.Store(next)
 }

@@ -35,9 +35,9 @@ func (r *Repository) mergeSmallIndexes(ctx context.Context, l *lease) error {
 	if err != nil {
 		return err
 	}
-	var small []*index
+	var small []indexInfo
 	var total int64
-	for _, x := range s.indexes {
+	for _, x := range s.infos() {
 		if x.size <= mergeLimit && total+x.size <= 4*mergeLimit {
 			small = append(small, x)
 			total += x.size
@@ -60,7 +60,28 @@ func (r *Repository) mergeSmallIndexes(ctx context.Context, l *lease) error {
 	if len(small) < mergeCount {
 		return nil
 	}
-	return r.replaceIndexes(ctx, small, l)
+	var old []*index
+	for _, info := range small {
+		x, err := r.wholeIndex(ctx, s, info.id)
+		if errors.Is(err, errKeyMissing) {
+			return nil // another process has merged it
+		}
+		if err != nil {
+			return err
+		}
+		old = append(old, x)
+	}
+	return r.replaceIndexes(ctx, old, l)
+}
+
+// wholeIndex returns an index of the set, and reads it if it is not in memory.
+func (r *Repository) wholeIndex(ctx context.Context, s *indexSet, id indexID) (*index, error) {
+	for _, x := range s.indexes {
+		if x.id == id {
+			return x, nil
+		}
+	}
+	return r.readIndex(ctx, indexKey(id), id)
 }
 
 // replaceIndexes writes one index in the place of several. The new one is durable

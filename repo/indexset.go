@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"iter"
+	"maps"
 	"slices"
 
 	"github.com/holdstill/holdstill/chunk"
@@ -11,7 +12,12 @@ import (
 
 // indexSet is the indexes of a repository at one time. It is immutable.
 type indexSet struct {
-	indexes []*index
+	// indexes are those in memory, segments the files of the cache that hold the
+	// others. An index may be in two segments, which does no harm.
+	indexes  []*index
+	segments []*segment
+	// dead is superseded indexes, and what they supersede: that stays dead too.
+	dead map[indexID][]indexID
 	// leftover is superseded indexes whose objects are still there, because their
 	// writer stopped before it deleted them.
 	leftover []indexID
@@ -41,6 +47,9 @@ func (s *indexSet) brokenErr() error {
 // difference.
 func (s *indexSet) locate(id *chunk.ID) []location {
 	var out []location
+	for _, g := range s.segments {
+		out = g.locate(id, out)
+	}
 	for _, x := range s.indexes {
 		for i := x.find(id); i < x.count() && chunk.ID(x.recordID(i)) == *id; i++ {
 			// Two processes that merge at once leave the same record twice.
@@ -55,6 +64,11 @@ func (s *indexSet) locate(id *chunk.ID) []location {
 
 // locateOne returns one place of a chunk, without allocating.
 func (s *indexSet) locateOne(id *chunk.ID) (location, bool) {
+	for _, g := range s.segments {
+		if l, ok := g.locateOne(id, false); ok {
+			return l, true
+		}
+	}
 	for _, x := range s.indexes {
 		if i := x.find(id); i < x.count() {
 			return x.location(i), true
@@ -72,6 +86,11 @@ func deltaOrder(l location) int {
 
 // locateFull returns one place that holds a chunk in full, without allocating.
 func (s *indexSet) locateFull(id *chunk.ID) (location, bool) {
+	for _, g := range s.segments {
+		if l, ok := g.locateOne(id, true); ok {
+			return l, true
+		}
+	}
 	for _, x := range s.indexes {
 		for i := x.find(id); i < x.count() && bytes.Equal(x.recordID(i), id[:]); i++ {
 			if l := x.location(i); l.codec != chunk.Delta {
@@ -82,7 +101,13 @@ func (s *indexSet) locateFull(id *chunk.ID) (location, bool) {
 	return location{}, false
 }
 
+// has reports whether a chunk is in an index.
 func (s *indexSet) has(id *chunk.ID) bool {
+	for _, g := range s.segments {
+		if g.has(id) {
+			return true
+		}
+	}
 	for _, x := range s.indexes {
 		if x.find(id) < x.count() {
 			return true
@@ -120,35 +145,69 @@ func (s *indexSet) all() iter.Seq2[indexEntry, error] {
 
 func (s *indexSet) sources() []recordSource {
 	var out []recordSource
+	for _, g := range s.segments {
+		out = append(out, g)
+	}
 	for _, x := range s.indexes {
 		out = append(out, x)
 	}
 	return out
 }
 
-// ids returns the indexes that the set is made of, in no order.
-func (s *indexSet) ids() []indexID {
-	var out []indexID
-	for _, x := range s.indexes {
-		out = append(out, x.id)
+// infos says which indexes the set is made of, in the order of their IDs.
+func (s *indexSet) infos() []indexInfo {
+	var out []indexInfo
+	for _, g := range s.segments {
+		out = append(out, g.covers...)
 	}
-	return out
+	for _, x := range s.indexes {
+		out = append(out, x.info())
+	}
+	return distinctInfos(out)
 }
 
+// distinctInfos sorts by ID, and leaves each index in once.
+func distinctInfos(infos []indexInfo) []indexInfo {
+	slices.SortFunc(infos, func(a, b indexInfo) int { return bytes.Compare(a.id[:], b.id[:]) })
+	return slices.CompactFunc(infos, func(a, b indexInfo) bool { return a.id == b.id })
+}
+
+// namesPack reports whether an index names a pack, or might: what is damaged in the
+// cache might.
 func (s *indexSet) namesPack(id packID) bool {
-	return slices.ContainsFunc(s.indexes, func(x *index) bool {
-		return slices.ContainsFunc(x.packs, func(p packInfo) bool { return p.id == id })
-	})
+	return slices.ContainsFunc(s.segments, func(g *segment) bool { return g.namesPack(id) }) ||
+		slices.ContainsFunc(s.indexes, func(x *index) bool {
+			return slices.ContainsFunc(x.packs, func(p packInfo) bool { return p.id == id })
+		})
 }
 
-func (s *indexSet) with(x *index) *indexSet {
+// recheck looks once more at what an answer about a chunk rests on, and returns
+// what is wrong with it.
+func (s *indexSet) recheck(id *chunk.ID) error {
+	var errs []error
+	for _, g := range s.segments {
+		errs = append(errs, g.recheck(id))
+	}
+	return errors.Join(errs...)
+}
+
+// with returns the set with one more index. It reports false if that supersedes a
+// part of a segment: then the rest has to be read again.
+func (s *indexSet) with(x *index) (*indexSet, bool) {
 	out := &indexSet{
 		indexes:  append(slices.Clone(s.indexes), x),
+		segments: slices.Clone(s.segments),
+		dead:     maps.Clone(s.dead),
 		leftover: slices.Clone(s.leftover),
 		broken:   slices.Clone(s.broken),
 	}
+	for _, g := range s.segments {
+		if slices.ContainsFunc(x.superseded, g.holds) {
+			return nil, false
+		}
+	}
 	out.dropSuperseded()
-	return out
+	return out, true
 }
 
 // dropSuperseded takes out the indexes that another one replaces.
@@ -161,19 +220,28 @@ func (s *indexSet) dropSuperseded() {
 	}
 	s.indexes = slices.DeleteFunc(s.indexes, func(x *index) bool {
 		if dead[x.id] {
-			s.leftover = append(s.leftover, x.id)
+			s.bury(x.id, x.superseded)
 		}
 		return dead[x.id]
 	})
 	s.broken = slices.DeleteFunc(s.broken, func(b brokenIndex) bool {
 		if dead[b.id] {
-			s.leftover = append(s.leftover, b.id)
+			s.bury(b.id, nil)
 		}
 		return dead[b.id]
 	})
 }
 
+// bury notes that an index is superseded, and that its object is still there.
+func (s *indexSet) bury(id indexID, superseded []indexID) {
+	if s.dead == nil {
+		s.dead = make(map[indexID][]indexID)
+	}
+	s.dead[id] = superseded
+	s.leftover = append(s.leftover, id)
+}
+
 // sameAs reports whether both hold the same indexes.
 func (s *indexSet) sameAs(o *indexSet) bool {
-	return o != nil && slices.EqualFunc(s.indexes, o.indexes, func(a, b *index) bool { return a.id == b.id })
+	return o != nil && slices.EqualFunc(s.infos(), o.infos(), func(a, b indexInfo) bool { return a.id == b.id })
 }

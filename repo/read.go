@@ -60,7 +60,25 @@ func (r *Repository) ReadChunk(ctx context.Context, id chunk.ID, dst []byte) ([]
 	if err != nil {
 		return dst, err
 	}
+	out, err := r.readFrom(ctx, id, places, dst)
+	if err == nil || !r.indexMisled(ctx, id) {
+		return out, err
+	}
+	if places, err = r.locate(ctx, id); err != nil {
+		return dst, err
+	}
 	return r.readFrom(ctx, id, places, dst)
+}
+
+// indexMisled reports, of a chunk that could not be read, whether a file of the index
+// cache that says where it is was damaged after it had been found sound. Then the indexes
+// have been read again, and reading the chunk is worth another try.
+func (r *Repository) indexMisled(ctx context.Context, id chunk.ID) bool {
+	if s := r.indexes.Load(); ctx.Err() != nil || s == nil || s.recheck(&id) == nil {
+		return false
+	}
+	_, err := r.refreshIndex(ctx)
+	return err == nil
 }
 
 // readFrom reads a chunk from the first place that holds it whole.
@@ -123,6 +141,10 @@ func (r *Repository) locate(ctx context.Context, id chunk.ID) ([]location, error
 		return nil, err
 	}
 	places := set.locate(&id)
+	if len(places) == 0 {
+		// What the cache should know and denies, it is asked again after this.
+		_ = set.recheck(&id)
+	}
 	// A listing takes time: while it runs, an index may be replaced by one whose
 	// name the listing has passed. Two that agree have missed nothing.
 	for attempt := 0; len(places) == 0 && attempt < maxListings; attempt++ {
@@ -167,6 +189,14 @@ func (r *Repository) ReadEncoded(ctx context.Context, id chunk.ID, dst []byte) (
 	if err := r.use(); err != nil {
 		return dst, 0, 0, err
 	}
+	stored, codec, size, err = r.readEncoded(ctx, id, dst)
+	if err != nil && r.indexMisled(ctx, id) {
+		return r.readEncoded(ctx, id, dst)
+	}
+	return stored, codec, size, err
+}
+
+func (r *Repository) readEncoded(ctx context.Context, id chunk.ID, dst []byte) (stored []byte, codec chunk.Codec, size int, err error) {
 	places, err := r.locate(ctx, id)
 	if err != nil {
 		return dst, 0, 0, err

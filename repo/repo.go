@@ -38,6 +38,21 @@ type Options struct {
 	// repositories. An object, or a range of one, is let through as a whole when its
 	// turn has come. A burst below 1 is an error.
 	ReadLimiter, WriteLimiter *rate.Limiter
+	// CacheDir is a folder for what can be made anew from the bucket: the index, in
+	// files that are mapped into memory. With it an index takes next to no memory of the
+	// process, and is not fetched again at the next Open. Repositories and processes
+	// may share a folder; it is made if it is not there. Everything in it may be deleted at any
+	// time. Damage to it, a full disk or a folder that cannot be written to costs memory
+	// and time, and no snapshot.
+	//
+	// Of an encrypted repository it holds keyed hashes and places in packs, no keys and no
+	// data. Its files can be read by their owner only. Whoever can write to it must be trusted
+	// like the process itself.
+	//
+	// Empty, the default: the index is held in memory, some 50 bytes a chunk. On
+	// systems other than Unix files are read instead of mapped, which saves fetching
+	// them but no memory.
+	CacheDir string
 	// CacheSize bounds the decoded chunks that are kept for reading, in bytes.
 	// Default 16 MiB.
 	CacheSize int64
@@ -119,6 +134,8 @@ type Repository struct {
 	// indexToken is held by whoever replaces indexes. It is a lock that can be
 	// waited for under a context: its holder talks to the bucket.
 	indexToken chan struct{}
+	// indexCache is nil without Options.CacheDir.
+	indexCache *indexCache
 
 	cache   *chunkCache
 	readers sync.Pool // of *reader
@@ -215,6 +232,9 @@ func Open(ctx context.Context, bucket *blob.Bucket, opts Options) (*Repository, 
 	}
 	if r.config.Hash != hashBLAKE3 {
 		return nil, &FormatError{Object: configKey, Version: FormatVersion, Requires: "hash " + r.config.Hash}
+	}
+	if opts.CacheDir != "" {
+		r.indexCache = newIndexCache(opts.CacheDir, r.config.ID, opts.Logger)
 	}
 	cut := r.config.Cut
 	r.gear, err = chunk.NewGear(chunk.GearParams{Min: cut.Min, Avg: cut.Avg, Max: cut.Max}, nil)
