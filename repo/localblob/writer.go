@@ -46,7 +46,8 @@ type writer struct {
 
 	f      *os.File
 	temp   string
-	buf    *bufio.Writer // nil unless the caller asked for a buffer
+	buffer int           // the size of the buffer that the caller asked for, in bytes, 0 if none
+	buf    *bufio.Writer // nil before the first small write
 	size   int64
 	tail   []byte // the last bytes written, at most len(attrMagic)
 	err    error  // the first failure; Close then discards
@@ -61,9 +62,7 @@ func (b *bucket) NewTypedWriter(ctx context.Context, key, contentType string, op
 	}
 	w.ifNotExist = opts.IfNotExist
 	w.attrs = newStoredAttributes(contentType, opts)
-	if opts.BufferSize > 0 {
-		w.buf = bufio.NewWriterSize(writerFunc(w.writeFile), min(opts.BufferSize, maxWriterBuffer))
-	}
+	w.buffer = min(opts.BufferSize, maxWriterBuffer)
 	if opts.BeforeWrite != nil {
 		if err := opts.BeforeWrite(asFile(w.f)); err != nil {
 			w.fail(err)
@@ -126,6 +125,11 @@ func (w *writer) Write(p []byte) (int, error) {
 	}
 	var n int
 	var err error
+	// A write that is large itself needs no buffer. To make one for it would cost as much memory as the object
+	// takes, and a copy.
+	if w.buf == nil && w.buffer > 0 && len(p) < copyBufferSize {
+		w.buf = bufio.NewWriterSize(writerFunc(w.writeFile), w.buffer)
+	}
 	if w.buf != nil {
 		n, err = w.buf.Write(p)
 	} else {
