@@ -22,5 +22,5 @@
 // Commands below it do more than a benchmark can: demo shows a snapshot of a database
 // under load, from the first write to the comparison of the restored rows; load
 // measures what commits feel of snapshots; peers runs other backup tools over the same
-// databases.
+// databases; deltas measures with some of them what a share of changed rows costs.
 package bench

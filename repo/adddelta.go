@@ -15,9 +15,13 @@ import (
 //
 // The base may be any chunk that was in the repository when the session began. Where that
 // is a difference itself, what it is a difference to is taken in its place: bases
-// are always stored in full. A base that is not there, or cannot be read, makes AddDelta
-// store the chunk in full, like Add; it fails as Add does.
+// are always stored in full. A base that is not there, or cannot be read, and
+// Options.NoDeltas, make AddDelta store the chunk in full, like Add; it fails as Add does.
 func (w *Writer) AddDelta(ctx context.Context, plain []byte, base chunk.ID) (id chunk.ID, fresh, delta bool, err error) {
+	if w.session.repo.opts.NoDeltas {
+		id, fresh, err = w.Add(ctx, plain)
+		return id, fresh, false, err
+	}
 	if id, fresh, err = w.claim(ctx, plain, false); !fresh || err != nil {
 		return id, false, false, err
 	}

@@ -186,3 +186,35 @@ func TestAddEncodedDelta(t *testing.T) {
 		t.Error(err, err2)
 	}
 }
+
+// NoDeltas stores in full what would be a difference, and reads no base for it.
+func TestNoDeltas(t *testing.T) {
+	ctx := t.Context()
+	plain := rowData(9, 3000)
+	d := newTestDriver()
+	r := newTestRepo(t, d, Options{})
+	mustSnapshot(t, r, "base", map[string][]byte{"f": plain}, fixedCutter(t, 4096))
+	r = openTestRepo(t, d.bucket(t), Options{NoDeltas: true})
+	s, err := r.NewSession(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Abort(ctx)
+	w, err := s.NewWriter()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	for _, wantFresh := range []bool{true, false} {
+		id, fresh, delta, err := w.AddDelta(ctx, edited(plain, 100), chunk.Identify(plain))
+		if err != nil || fresh != wantFresh || delta || !s.HasFull(id) || w.bases != nil {
+			t.Errorf("fresh %t, delta %t, in full %t, error %v", fresh, delta, s.HasFull(id), err)
+		}
+	}
+	if err := w.Flush(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if s.BytesDelta() != 0 {
+		t.Errorf("%d bytes as differences", s.BytesDelta())
+	}
+}

@@ -28,6 +28,10 @@ type Options struct {
 	Uploads int
 	// Policy says how hard chunks are compressed. Default chunk.Balanced.
 	Policy chunk.Policy
+	// NoDeltas stores every chunk in full, never as the difference to another. New
+	// snapshots take more space, and making them reads nothing of older ones; restoring
+	// them reads no bases. Chunks that are differences already stay so.
+	NoDeltas bool
 	// Logger hears of upkeep that failed and will be tried again. Default: nothing
 	// is logged.
 	Logger *slog.Logger

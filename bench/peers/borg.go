@@ -1,5 +1,7 @@
 package main
 
+import "github.com/holdstill/holdstill/bench/database"
+
 // borg is BorgBackup with lz4, its fastest compression.
 type borg struct{ name, mode, encryption string }
 
@@ -20,7 +22,7 @@ func (b borg) script(s step, at site) *script {
 	case prepare:
 		return run(at.state, env, []string{"borg", "init", "-e", b.mode, at.repo()})
 	case first, unchanged, changed:
-		return run(at.corpus, env, append([]string{"borg", "create", "-C", "lz4", archive}, databases...))
+		return run(at.corpus, env, append([]string{"borg", "create", "-C", "lz4", archive}, database.Kinds()...))
 	case restore:
 		return run(at.target, env, []string{"borg", "extract", at.repo() + "::" + changed.label()})
 	case check:

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/holdstill/holdstill/bench/database"
 	"github.com/holdstill/holdstill/chunk"
 	"github.com/holdstill/holdstill/repo"
 	"github.com/holdstill/holdstill/snapshot"
@@ -73,7 +74,7 @@ func withEngine(ctx context.Context, dir, policy, corpus string, do func(*snapsh
 	}
 	if corpus != "" {
 		config.Sources = make(map[string]snapshot.Source)
-		for _, name := range databases {
+		for _, name := range database.Kinds() {
 			config.Sources[name] = closed(filepath.Join(corpus, name))
 		}
 	}

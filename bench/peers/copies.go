@@ -1,5 +1,7 @@
 package main
 
+import "github.com/holdstill/holdstill/bench/database"
+
 // The peers in this file keep a copy of each snapshot, and share at most whole
 // files between them.
 
@@ -20,7 +22,7 @@ func (tarZstd) script(s step, at site) *script {
 		return run(at.state, nil, []string{"mkdir", at.repo()})
 	case first, unchanged, changed:
 		return &script{dir: at.corpus, pipelines: []pipeline{{
-			append([]string{"tar", "-cf", "-"}, databases...),
+			append([]string{"tar", "-cf", "-"}, database.Kinds()...),
 			{"zstd", "-q", "-1", "-T0", "-o", archive(s)},
 		}}}
 	case restore:

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/holdstill/holdstill/bench/database"
 	"github.com/holdstill/holdstill/bench/rows"
 )
 
@@ -37,8 +38,8 @@ func makeCorpus(ctx context.Context, dir string, size int64, seed uint64) error 
 	if err := errors.Join(os.Mkdir(old, 0o755), os.Mkdir(updated, 0o755)); err != nil {
 		return err
 	}
-	for _, name := range databases {
-		n, err := fill(ctx, openers[name], filepath.Join(old, name), g, share[name])
+	for _, name := range database.Kinds() {
+		n, err := database.Fill(ctx, name, filepath.Join(old, name), g, share[name])
 		if err == nil {
 			err = backdate(filepath.Join(old, name))
 		}
@@ -46,7 +47,7 @@ func makeCorpus(ctx context.Context, dir string, size int64, seed uint64) error 
 			err = clone(filepath.Join(old, name), filepath.Join(updated, name))
 		}
 		if err == nil {
-			err = update(ctx, openers[name], filepath.Join(updated, name), g, seed, n, percentChanged)
+			err = database.Update(ctx, name, filepath.Join(updated, name), g, seed, n, percentChanged)
 		}
 		if err != nil {
 			return fmt.Errorf("corpus: %s: %w", name, err)
@@ -260,7 +261,7 @@ func (c *corpus) describe(number int) (corpusSize, error) {
 
 func (c corpusSize) String() string {
 	var parts []string
-	for _, name := range databases {
+	for _, name := range database.Kinds() {
 		parts = append(parts, fmt.Sprintf("%s %s", map[string]string{"kv": "Pebble", "meta": "bbolt", "sql": "SQLite"}[name], size(c.by[name])))
 	}
 	slices.Sort(parts)

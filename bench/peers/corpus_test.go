@@ -5,12 +5,12 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/holdstill/holdstill/bench/database"
 	"github.com/holdstill/holdstill/bench/rows"
 )
 
@@ -39,7 +39,7 @@ func TestCorpus(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range databases {
+	for _, name := range database.Kinds() {
 		// bbolt doubles its file.
 		if got := old.by[name]; got < corpusBytes/5 || got > corpusBytes {
 			t.Errorf("%s has %d bytes", name, got)
@@ -72,15 +72,15 @@ func TestCorpus(t *testing.T) {
 func checkRows(t *testing.T, dir string, versions rows.Versions) {
 	t.Helper()
 	g := rows.New(1)
-	for _, name := range databases {
-		db, err := openers[name](filepath.Join(dir, name), g, 0)
+	for _, name := range database.Kinds() {
+		db, err := database.Open(name, filepath.Join(dir, name), g, 0)
 		if err != nil {
 			t.Fatal(err)
 		}
 		seen := make(map[int]int)
 		for n := range 1000 {
 			key, want := g.Row(n, versions(n))
-			got, err := get(db, key)
+			got, err := db.Get(key)
 			if err != nil {
 				t.Fatalf("%s: row %d: %v", name, n, err)
 			}
@@ -96,27 +96,6 @@ func checkRows(t *testing.T, dir string, versions rows.Versions) {
 			t.Fatal(err)
 		}
 	}
-}
-
-func get(db database, key []byte) (value []byte, err error) {
-	switch db := db.(type) {
-	case *pebbleDB:
-		got, closer, err := db.db.Get(key)
-		if err != nil {
-			return nil, err
-		}
-		return slices.Clone(got), closer.Close()
-	case *boltDB:
-		tx, err := db.db.Begin(false)
-		if err != nil {
-			return nil, err
-		}
-		return slices.Clone(tx.Bucket(boltBucket).Get(key)), tx.Rollback()
-	case *sqliteDB:
-		err = db.db.QueryRow("SELECT v FROM rows WHERE k = ?", string(key)).Scan(&value)
-		return value, err
-	}
-	return nil, errors.New("an unknown database")
 }
 
 // TestTablesShared tests that what Pebble keeps of its tables is the same file in

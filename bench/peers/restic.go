@@ -1,5 +1,7 @@
 package main
 
+import "github.com/holdstill/holdstill/bench/database"
+
 // restic is restic with the fastest compression it has in every version since 0.14.
 type restic struct{}
 
@@ -20,7 +22,7 @@ func (restic) script(s step, at site) *script {
 	case prepare:
 		return restic(at.state, "init")
 	case first, unchanged, changed:
-		return restic(at.corpus, append([]string{"backup", "--tag", s.label()}, databases...)...)
+		return restic(at.corpus, append([]string{"backup", "--tag", s.label()}, database.Kinds()...)...)
 	case restore:
 		return restic(at.target, "restore", "latest", "--target", ".")
 	case check:

@@ -1,4 +1,6 @@
-package main
+// Package database makes real databases from the rows of package rows, for
+// benchmarks that compare backups of files: begin with [Fill].
+package database
 
 import (
 	"context"
@@ -7,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/cockroachdb/pebble/v2"
 	"go.etcd.io/bbolt"
@@ -15,34 +18,43 @@ import (
 	"github.com/holdstill/holdstill/bench/rows"
 )
 
-// databases are the folders of a corpus.
-var databases = []string{"kv", "meta", "sql"}
+// Kinds are the databases that there are: Pebble, bbolt and SQLite, by what they are
+// mostly used for.
+func Kinds() []string { return []string{"kv", "meta", "sql"} }
 
-// A database is one of the corpus, open for writing.
-type database interface {
-	// put sets rows to a version, in one transaction.
-	put(ns []int, version int) error
-	// size is what the files take, in bytes, as far as is known before a flush.
-	size() (int64, error)
+// A Database is open for writing. It is not safe for concurrent use.
+type Database interface {
+	// Put sets rows to a version, in one transaction.
+	Put(ns []int, version int) error
+	// Get returns a row's value.
+	Get(key []byte) ([]byte, error)
+	// Size is what the files take, in bytes, as far as is known before a flush.
+	Size() (int64, error)
 	// Close writes everything to the files and closes them.
 	Close() error
 }
 
-// openers open the database in a folder, and make it if there is none. The size is
-// what it will be filled to.
-var openers = map[string]func(dir string, g *rows.Generator, size int64) (database, error){
-	"kv":   openPebble,
-	"meta": openBolt,
-	"sql":  openSQLite,
+// Open opens the database of a kind in a folder, and makes it if there is none. The
+// size, in bytes, is what it will be filled to; 0 if it is not.
+func Open(kind, dir string, g *rows.Generator, size int64) (Database, error) {
+	switch kind {
+	case "kv":
+		return openPebble(dir, g, size)
+	case "meta":
+		return openBolt(dir, g)
+	case "sql":
+		return openSQLite(dir, g)
+	}
+	return nil, fmt.Errorf("no database is of the kind %q", kind)
 }
 
 // batchRows is how many rows one transaction writes.
 const batchRows = 500
 
-// fill puts rows into the database in dir until it has the size, and returns how
-// many there are.
-func fill(ctx context.Context, open func(string, *rows.Generator, int64) (database, error), dir string, g *rows.Generator, size int64) (n int, err error) {
-	db, err := open(dir, g, size)
+// Fill puts rows into the database in dir until it has the size in bytes, and returns
+// how many there are.
+func Fill(ctx context.Context, kind, dir string, g *rows.Generator, size int64) (n int, err error) {
+	db, err := Open(kind, dir, g, size)
 	if err != nil {
 		return 0, err
 	}
@@ -52,7 +64,7 @@ func fill(ctx context.Context, open func(string, *rows.Generator, int64) (databa
 		if err := ctx.Err(); err != nil {
 			return n, context.Cause(ctx)
 		}
-		has, err := db.size()
+		has, err := db.Size()
 		if err != nil || has >= size {
 			return n, err
 		}
@@ -60,15 +72,15 @@ func fill(ctx context.Context, open func(string, *rows.Generator, int64) (databa
 			batch[i] = n
 			n++
 		}
-		if err := db.put(batch, 0); err != nil {
+		if err := db.Put(batch, 0); err != nil {
 			return n, err
 		}
 	}
 }
 
-// update gives a share of the first n rows their next version.
-func update(ctx context.Context, open func(string, *rows.Generator, int64) (database, error), dir string, g *rows.Generator, seed uint64, n int, percent float64) (err error) {
-	db, err := open(dir, g, 0)
+// Update gives a share of the first n rows, chosen by the seed, their next version.
+func Update(ctx context.Context, kind, dir string, g *rows.Generator, seed uint64, n int, percent float64) (err error) {
+	db, err := Open(kind, dir, g, 0)
 	if err != nil {
 		return err
 	}
@@ -81,12 +93,12 @@ func update(ctx context.Context, open func(string, *rows.Generator, int64) (data
 		if err := ctx.Err(); err != nil {
 			return context.Cause(ctx)
 		}
-		if err := db.put(batch, 1); err != nil {
+		if err := db.Put(batch, 1); err != nil {
 			return err
 		}
 		batch = batch[:0]
 	}
-	return db.put(batch, 1)
+	return db.Put(batch, 1)
 }
 
 type pebbleDB struct {
@@ -94,7 +106,7 @@ type pebbleDB struct {
 	g  *rows.Generator
 }
 
-func openPebble(dir string, g *rows.Generator, size int64) (database, error) {
+func openPebble(dir string, g *rows.Generator, size int64) (Database, error) {
 	opts := &pebble.Options{Logger: silent{}}
 	if size > 0 {
 		// A small database must have more than one table too.
@@ -107,7 +119,7 @@ func openPebble(dir string, g *rows.Generator, size int64) (database, error) {
 	return &pebbleDB{db, g}, nil
 }
 
-func (p *pebbleDB) put(ns []int, version int) error {
+func (p *pebbleDB) Put(ns []int, version int) error {
 	batch := p.db.NewBatch()
 	for _, n := range ns {
 		key, value := p.g.Row(n, version)
@@ -118,7 +130,15 @@ func (p *pebbleDB) put(ns []int, version int) error {
 	return errors.Join(batch.Commit(pebble.NoSync), batch.Close())
 }
 
-func (p *pebbleDB) size() (int64, error) {
+func (p *pebbleDB) Get(key []byte) ([]byte, error) {
+	value, closer, err := p.db.Get(key)
+	if err != nil {
+		return nil, err
+	}
+	return slices.Clone(value), closer.Close()
+}
+
+func (p *pebbleDB) Size() (int64, error) {
 	total := p.db.Metrics().Total()
 	return total.TablesSize, nil
 }
@@ -144,7 +164,7 @@ type boltDB struct {
 
 var boltBucket = []byte("rows")
 
-func openBolt(dir string, g *rows.Generator, _ int64) (database, error) {
+func openBolt(dir string, g *rows.Generator) (Database, error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, err
 	}
@@ -155,7 +175,7 @@ func openBolt(dir string, g *rows.Generator, _ int64) (database, error) {
 	return &boltDB{db, g}, nil
 }
 
-func (b *boltDB) put(ns []int, version int) error {
+func (b *boltDB) Put(ns []int, version int) error {
 	return b.db.Update(func(tx *bbolt.Tx) error {
 		bucket, err := tx.CreateBucketIfNotExists(boltBucket)
 		for _, n := range ns {
@@ -168,7 +188,15 @@ func (b *boltDB) put(ns []int, version int) error {
 	})
 }
 
-func (b *boltDB) size() (size int64, err error) {
+func (b *boltDB) Get(key []byte) (value []byte, err error) {
+	err = b.db.View(func(tx *bbolt.Tx) error {
+		value = slices.Clone(tx.Bucket(boltBucket).Get(key))
+		return nil
+	})
+	return value, err
+}
+
+func (b *boltDB) Size() (size int64, err error) {
 	// Not the file's size: that grows in steps of 16 MiB.
 	err = b.db.View(func(tx *bbolt.Tx) error {
 		size = tx.Size()
@@ -184,7 +212,7 @@ type sqliteDB struct {
 	g  *rows.Generator
 }
 
-func openSQLite(dir string, g *rows.Generator, _ int64) (database, error) {
+func openSQLite(dir string, g *rows.Generator) (Database, error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, err
 	}
@@ -200,7 +228,7 @@ func openSQLite(dir string, g *rows.Generator, _ int64) (database, error) {
 	return &sqliteDB{db, g}, nil
 }
 
-func (s *sqliteDB) put(ns []int, version int) error {
+func (s *sqliteDB) Put(ns []int, version int) error {
 	tx, err := s.db.Begin()
 	if err != nil {
 		return err
@@ -215,7 +243,12 @@ func (s *sqliteDB) put(ns []int, version int) error {
 	return tx.Commit()
 }
 
-func (s *sqliteDB) size() (size int64, err error) {
+func (s *sqliteDB) Get(key []byte) (value []byte, err error) {
+	err = s.db.QueryRow("SELECT v FROM rows WHERE k = ?", string(key)).Scan(&value)
+	return value, err
+}
+
+func (s *sqliteDB) Size() (size int64, err error) {
 	err = s.db.QueryRow("SELECT page_count * page_size FROM pragma_page_count(), pragma_page_size()").Scan(&size)
 	return size, err
 }
