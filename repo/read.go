@@ -35,12 +35,16 @@ func (r *Repository) takeReader() (*reader, error) {
 	if err != nil {
 		return nil, err
 	}
-	ident, err := chunk.NewIdentifier(nil)
+	ident, err := r.NewIdentifier()
 	if err != nil {
 		return nil, err
 	}
 	return &reader{decoder: decoder, ident: ident}, nil
 }
+
+// NewIdentifier returns an Identifier that makes the IDs of this repository's chunks, for
+// data that lies elsewhere. It belongs to one goroutine at a time.
+func (r *Repository) NewIdentifier() (*chunk.Identifier, error) { return chunk.NewIdentifier(nil) }
 
 func (rd *reader) room(n int) []byte {
 	rd.stored = slices.Grow(rd.stored[:0], n)[:n]

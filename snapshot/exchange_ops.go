@@ -42,6 +42,14 @@ func (o *fileOps) create(root *os.Root, name string) (*os.File, error) {
 	return root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 }
 
+// link makes a hard link. It never follows a symbolic link that is the file itself.
+func (o *fileOps) link(root *os.Root, from, to string) error {
+	if err := o.ask("link", to); err != nil {
+		return err
+	}
+	return root.Link(from, to)
+}
+
 func (o *fileOps) truncate(f *os.File, size int64) error {
 	if err := o.ask("truncate", f.Name()); err != nil {
 		return err

@@ -77,3 +77,15 @@ func (o owner) give(f *os.File) error {
 	}
 	return f.Chown(o.uid, o.gid)
 }
+
+// has says whether a file belongs to whom a restored file would.
+func (o owner) has(info fs.FileInfo) bool {
+	st, ok := info.Sys().(*syscall.Stat_t)
+	switch {
+	case !ok:
+		return false
+	case o.set:
+		return int(st.Uid) == o.uid && int(st.Gid) == o.gid
+	}
+	return int(st.Uid) == os.Geteuid()
+}

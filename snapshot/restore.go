@@ -35,6 +35,22 @@ type RestoreOptions struct {
 	// is never cancelled; its error undoes the restore. Start may call Recover, but
 	// neither may call Restore or Undo with the same To.
 	Stop, Start func(ctx context.Context) error
+	// NoReuse has everything fetched from the repository. Otherwise a restore in place
+	// takes what it can from the folder that stands at To: each chunk of the snapshot is
+	// compared with the bytes at its place in the file of the same name, and fetched
+	// only where they differ. Nothing there is trusted, only read: a chunk that is taken
+	// has the right hash.
+	NoReuse bool
+	// ReuseFrom names another folder to take bytes from, such as an earlier restore, in
+	// place or not. It is laid out like To.
+	ReuseFrom string
+	// NoLinks has all files copied. Otherwise a restore in place makes a hard link to a
+	// file that stands at To where its class in the snapshot is Immutable, all of it has
+	// the right hash, and its permissions, time and owner are those that it would get.
+	// The database and the failsafe share such files, which is safe as long as the database
+	// keeps what the class promises and never writes to them. Files of other classes
+	// are never linked.
+	NoLinks bool
 	// SkipSpaceCheck restores even if the sum of the files' sizes is more than what
 	// the file system has left, for files that are mostly holes.
 	SkipSpaceCheck bool
@@ -63,6 +79,10 @@ type RestoreResult struct {
 	Files, Directories int64
 	// Bytes is the sum of the files' sizes, holes included.
 	Bytes int64
+	// BytesReused is how many bytes were found in a local folder instead of the
+	// repository; see RestoreOptions.NoReuse. FilesLinked is how many files of it were
+	// taken over as hard links, whose bytes are among them.
+	BytesReused, FilesLinked int64
 	// BytesFetched is how many bytes were read from packs, compressed as they are stored.
 	BytesFetched int64
 	// Duration is the time of the whole call.
@@ -92,8 +112,8 @@ type RestoreResult struct {
 //     with the sum of the sizes. A table that could not have been written by a
 //     snapshot fails here with repo.ErrCorrupt. Nothing was written so far.
 //  3. Everything is written into a new staging folder beside the target. Each pack is
-//     read once and in order, as far as 4 GiB of files go, several ranges at a time. Every
-//     chunk is verified; runs of 64 KiB of zeros become holes. Permissions and
+//     read once and in order, as far as 4 GiB of files go, several ranges at a time; what
+//     a local folder has is taken from there. Every chunk is verified; runs of 64 KiB of zeros become holes. Permissions and
 //     modification times are set; where an entry has no permissions, a file gets 0600
 //     and a folder 0700. The top folder takes over the permissions of what stands at
 //     the target, and for root all files take over its owner. Each file is synced,
@@ -162,6 +182,8 @@ func (r *restorer) check() error {
 		return fmt.Errorf("%w: Workers %d is not between 0 and 1024", ErrRestoreOptions, r.opts.Workers)
 	case r.opts.Fetches < 0 || r.opts.Fetches > 1024:
 		return fmt.Errorf("%w: Fetches %d is not between 0 and 1024", ErrRestoreOptions, r.opts.Fetches)
+	case r.opts.NoReuse && r.opts.ReuseFrom != "":
+		return fmt.Errorf("%w: ReuseFrom is set, and NoReuse forbids it", ErrRestoreOptions)
 	case !r.opts.InPlace && (r.opts.Stop != nil || r.opts.Start != nil):
 		return fmt.Errorf("%w: Stop and Start are for InPlace only", ErrRestoreOptions)
 	}
@@ -244,7 +266,12 @@ func (r *restorer) restore(ctx context.Context, s *site, pick *selection) (*Rest
 
 // stage writes and syncs the staging folder and returns its name. If that fails
 // it removes the folder.
-func (r *restorer) stage(ctx context.Context, s *site, pick *selection, stands standing, track *tracker, result *RestoreResult) (string, error) {
+func (r *restorer) stage(ctx context.Context, s *site, pick *selection, stands standing, track *tracker, result *RestoreResult) (staged string, err error) {
+	reuser, err := r.openReuse(s, stands)
+	if err != nil {
+		return "", err
+	}
+	defer func() { err = errors.Join(err, reuser.close()) }()
 	name, root, err := s.makeStaging()
 	if err != nil {
 		return "", err
@@ -255,11 +282,20 @@ func (r *restorer) stage(ctx context.Context, s *site, pick *selection, stands s
 		root:      root,
 		stands:    stands,
 		track:     track,
+		parent:    s.parent,
+		staging:   name,
+		reuser:    reuser,
 		reads:     r.reads(),
+	}
+	if reuser != nil {
+		st.reads.Base = reuser.base
 	}
 	opened, statErr := root.Stat(".")
 	err = errors.Join(statErr, st.write(ctx))
 	result.BytesFetched = st.fetched
+	if reuser != nil {
+		result.BytesReused, result.FilesLinked = reuser.bytes.Load(), reuser.linked.Load()
+	}
 	if err == nil {
 		err = context.Cause(ctx)
 	}

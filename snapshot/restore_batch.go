@@ -79,6 +79,9 @@ func (st *stager) restoreParts(ctx context.Context, parts []part) error {
 	if err != nil {
 		return st.blame(parts, err)
 	}
+	if pieces, err = st.reuse(ctx, parts, pieces); err != nil {
+		return err
+	}
 	return st.fetch(ctx, parts, pieces)
 }
 
@@ -103,6 +106,9 @@ func (st *stager) blame(parts []part, err error) error {
 
 // fetch has pieces read from the repository and written to their files.
 func (st *stager) fetch(ctx context.Context, parts []part, pieces []repo.Piece) error {
+	if len(pieces) == 0 {
+		return nil
+	}
 	wants := make([]repo.Ref, len(pieces))
 	for i := range pieces {
 		wants[i] = pieces[i].Ref

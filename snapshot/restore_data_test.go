@@ -26,6 +26,8 @@ type storedFile struct {
 	data []byte
 	mode fs.FileMode
 	at   time.Time
+	// class is that of the file's hint.
+	class Class
 }
 
 var aTime = time.Date(2024, 2, 29, 23, 59, 58, 123456789, time.UTC)
@@ -88,7 +90,7 @@ func storeFiles(t testing.TB, r *repo.Repository, id string, files []storedFile)
 		var table []repo.File
 		for _, f := range files {
 			path, isDir := strings.CutSuffix(f.path, "/")
-			e := repo.File{Path: path, Mode: f.mode, ModTime: f.at, Size: int64(len(f.data))}
+			e := repo.File{Path: path, Mode: f.mode, ModTime: f.at, Size: int64(len(f.data)), Class: uint8(f.class)}
 			if isDir {
 				e.Mode |= fs.ModeDir
 			} else {

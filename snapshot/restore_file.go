@@ -37,6 +37,8 @@ type outFile struct {
 	file *os.File
 	// made is set once the file was created.
 	made bool
+	// linked is set for a hard link to a file that stands at the target.
+	linked bool
 }
 
 func (st *stager) newFile(e *entry) *outFile {
@@ -134,6 +136,9 @@ func (f *outFile) writeSparse(p []byte, at int64) error {
 func (f *outFile) finish() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if f.linked {
+		return f.finishLink()
+	}
 	if f.file == nil {
 		if err := f.openLocked(); err != nil {
 			return err

@@ -89,7 +89,7 @@ func TestRestoreFailsWithManyFilesOpen(t *testing.T) {
 	r := newRepository(t)
 	m, _ := storeInterleaved(t, r, maxOpen+20)
 	failure := errors.New("bad sector")
-	for n := 1; n < 3000; n += 197 {
+	for n := 1; n < 3000; n += 397 {
 		parent := tempDir(t)
 		seen := 0
 		before := openHandles(t)

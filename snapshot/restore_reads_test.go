@@ -186,3 +186,32 @@ func TestRestoreNamesWhatIsLost(t *testing.T) {
 	}
 	settled(t, before)
 }
+
+// A snapshot whose chunks are stored as differences is restored over the one that they
+// are differences to: the bases are taken from what stands there.
+func TestRestoreTakesBasesFromWhatStandsThere(t *testing.T) {
+	src := &memory{files: manyFiles(0), hint: pagedHint}
+	e := openEngine(t, snapshot.Config{Sources: map[string]snapshot.Source{"kv": src}})
+	first := create(t, e, snapshot.CreateOptions{Label: "first"})
+	src.files = manyFiles(1)
+	second := create(t, e, snapshot.CreateOptions{Label: "second", Parent: first.ID})
+	to := filepath.Join(t.TempDir(), "db")
+	restore := func(id string, opts snapshot.RestoreOptions) *snapshot.RestoreResult {
+		t.Helper()
+		opts.To, opts.Source, opts.InPlace = to, "kv", true
+		result, err := e.Restore(t.Context(), id, opts)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return result
+	}
+	restore(first.ID, snapshot.RestoreOptions{})
+	full := restore(second.ID, snapshot.RestoreOptions{NoReuse: true})
+	restore(first.ID, snapshot.RestoreOptions{})
+	delta := restore(second.ID, snapshot.RestoreOptions{})
+	wantFiles(t, to, manyFiles(1))
+	// New are two tables of 1 MiB of noise and the end of a log; all else is differences.
+	if delta.BytesFetched > 2500<<10 || full.BytesFetched < 3*delta.BytesFetched || delta.BytesReused == 0 {
+		t.Errorf("in full %+v\nas a difference %+v", full, delta)
+	}
+}

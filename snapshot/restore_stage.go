@@ -35,6 +35,11 @@ type stager struct {
 	folders []stagedFolder
 	// top is the folder itself.
 	top stagedFolder
+	// parent is the folder that the staging folder lies in, under the name staging.
+	parent  *os.Root
+	staging string
+	// reuser is nil where everything is fetched.
+	reuser *reuser
 	// reads says how the repository is read.
 	reads repo.ReadChunksOptions
 	// group finishes files.

@@ -53,6 +53,11 @@ type call struct {
 	to      string
 	source  string
 	inPlace bool
+	// noReuse, reuseFrom, noLinks and fetches are those of snapshot.RestoreOptions.
+	noReuse   bool
+	reuseFrom string
+	noLinks   bool
+	fetches   int
 }
 
 var errUsage = errors.New("called wrongly")
@@ -88,6 +93,10 @@ func restoreFlags(c *call) {
 	c.flags.StringVar(&c.to, "to", "", "the `directory` to restore to; new or empty, unless -in-place is given")
 	c.flags.StringVar(&c.source, "source", "", "restore only this `source`, straight into the directory")
 	c.flags.BoolVar(&c.inPlace, "in-place", false, "replace the directory; what it held is kept beside it. The database must be closed")
+	c.flags.BoolVar(&c.noReuse, "no-reuse", false, "fetch everything; otherwise -in-place takes from what stands there all that has not changed")
+	c.flags.StringVar(&c.reuseFrom, "reuse-from", "", "take what has not changed from this `directory`, such as an earlier restore")
+	c.flags.BoolVar(&c.noLinks, "no-links", false, "copy sealed files that have not changed, instead of sharing them with what is kept")
+	c.flags.IntVar(&c.fetches, "fetches", 0, "have up to `n` requests to the repository under way at once; 0: as many as suit it")
 }
 
 func copyFlags(c *call) {

@@ -66,6 +66,8 @@ func TestOperatorsNight(t *testing.T) {
 		{[]string{"check", "-data"}, "all data of 1 snapshots"},
 		{[]string{"restore", "-to", target, "-source", "kv", id}, "Restored 2 files"},
 		{[]string{"restore", "-to", target, "-source", "kv", "-in-place", id}, "holdstill undo " + target},
+		{[]string{"restore", "-to", target + "2", "-source", "kv", "-reuse-from", target, "-fetches", "2", id}, "Fetched: 0 B."},
+		{[]string{"restore", "-to", target + "3", "-source", "kv", "-no-reuse", "-no-links", id}, "Restored 2 files"},
 		{[]string{"recover", target}, "Action: none"},
 		{[]string{"copy", "-to", other, id}, "Copied " + id},
 		{[]string{"list", "-repo", other}, id},

@@ -98,11 +98,17 @@ func restore(ctx context.Context, c *call) error {
 		return errors.New("no target is named: give -to DIRECTORY")
 	}
 	start := time.Now()
-	result, err := c.engine.Restore(ctx, c.flags.Arg(0), snapshot.RestoreOptions{To: c.to, Source: c.source, InPlace: c.inPlace})
+	result, err := c.engine.Restore(ctx, c.flags.Arg(0), snapshot.RestoreOptions{
+		To: c.to, Source: c.source, InPlace: c.inPlace,
+		NoReuse: c.noReuse, ReuseFrom: c.reuseFrom, NoLinks: c.noLinks, Fetches: c.fetches,
+	})
 	if err != nil {
 		return err
 	}
 	fmt.Fprintf(c.out, "Restored %d files, %s, to %s in %v.\n", result.Files, size(result.Bytes), result.To, time.Since(start).Round(time.Millisecond))
+	if result.BytesReused > 0 {
+		fmt.Fprintf(c.out, "Of that, %s was there already; %d files are shared with it. Fetched: %s.\n", size(result.BytesReused), result.FilesLinked, size(result.BytesFetched))
+	}
 	if result.Previous != "" {
 		fmt.Fprintf(c.out, "What was there is kept in %s.\nTo put it back: holdstill undo %s %s\n", result.Previous, result.To, result.Previous)
 	}
