@@ -223,9 +223,16 @@ func (c *indexCache) sweep(keep []*segment, before time.Time) {
 	}
 }
 
-// fetch reads an index to a file that has no name, instead of memory. The caller
-// holds the lock.
-func (c *indexCache) fetch(ctx context.Context, s store, key string, id indexID) (x mappedIndex, err error) {
+// fetchPiece is how much of an index is in memory while it is fetched, in bytes.
+const fetchPiece = 4 << 20
+
+// fetch reads an index of a size to a file that has no name any more, instead of to
+// memory. The caller holds the lock.
+func (c *indexCache) fetch(ctx context.Context, s store, id indexID, size int64) (x mappedIndex, err error) {
+	key := indexKey(id)
+	if size > maxIndexSize {
+		return x, corrupt(key, "its %d bytes are more than the %d allowed", size, int64(maxIndexSize))
+	}
 	f, err := os.CreateTemp(c.dir, c.tempPattern())
 	if err != nil {
 		return x, &cacheError{err}
@@ -234,12 +241,15 @@ func (c *indexCache) fetch(ctx context.Context, s store, key string, id indexID)
 		_ = f.Close()
 		_ = os.Remove(f.Name())
 	}()
-	w := &cacheWriter{f: f}
-	if err := s.readTo(ctx, key, maxIndexSize, w); err != nil {
-		if w.err != nil {
-			return x, &cacheError{w.err}
+	piece := make([]byte, min(fetchPiece, size))
+	for at := int64(0); at < size; at += int64(len(piece)) {
+		piece = piece[:min(fetchPiece, size-at)]
+		if err := s.readRange(ctx, key, piece, at); err != nil {
+			return x, err
 		}
-		return x, err
+		if _, err := f.Write(piece); err != nil {
+			return x, &cacheError{err}
+		}
 	}
 	m, err := openMapping(f)
 	if err != nil {
@@ -257,17 +267,3 @@ type cacheError struct{ err error }
 
 func (e *cacheError) Error() string { return "repo: index cache: " + e.err.Error() }
 func (e *cacheError) Unwrap() error { return e.err }
-
-// cacheWriter remembers that it was the folder which failed.
-type cacheWriter struct {
-	f   *os.File
-	err error
-}
-
-func (w *cacheWriter) Write(p []byte) (int, error) {
-	n, err := w.f.Write(p)
-	if err != nil {
-		w.err = err
-	}
-	return n, err
-}

@@ -238,7 +238,7 @@ func (l *indexLoad) lock(ctx context.Context, wait bool) bool {
 func (l *indexLoad) read(ctx context.Context, id indexID) error {
 	key := indexKey(id)
 	if l.unlock != nil && l.listed[id] > l.cache.foldBytes() && l.cache.writable() {
-		x, err := l.cache.fetch(ctx, l.repo.store, key, id)
+		x, err := l.cache.fetch(ctx, l.repo.store, id, l.listed[id])
 		var local *cacheError
 		if !errors.As(err, &local) {
 			if err == nil {

@@ -166,27 +166,6 @@ func (s store) readOnce(ctx context.Context, key string, limit int64) ([]byte, e
 	return data, nil
 }
 
-// readTo copies the whole object to w. An object larger than limit bytes is an
-// error, before anything is written.
-func (s store) readTo(ctx context.Context, key string, limit int64, w io.Writer) error {
-	r, err := s.bucket.NewReader(ctx, key, nil)
-	if err != nil {
-		return objectError("read", key, err)
-	}
-	defer r.Close()
-	if r.Size() > limit {
-		return corrupt(key, "its %d bytes are more than the %d allowed", r.Size(), limit)
-	}
-	n, err := io.Copy(w, r)
-	if err == nil && n < r.Size() {
-		err = io.ErrUnexpectedEOF
-	}
-	if err != nil {
-		return s.explain(ctx, key, r.Size(), err)
-	}
-	return nil
-}
-
 // readRange fills p from the object's bytes at offset.
 func (s store) readRange(ctx context.Context, key string, p []byte, offset int64) error {
 	_, err := s.readSome(ctx, key, p, offset, len(p))
