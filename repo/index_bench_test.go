@@ -166,7 +166,7 @@ func benchmarkOpenIndex(b *testing.B, bucket *blob.Bucket, opts Options, parts, 
 		b.ReportMetric(perChunk, "heap-B/chunk")
 	})
 	rng := rand.New(rand.NewPCG(1, 1))
-	hits, misses := make([]chunk.ID, 1<<16), make([]chunk.ID, 1<<16)
+	hits, misses := make([]chunk.ID, 1<<20), make([]chunk.ID, 1<<20)
 	for i := range hits {
 		hits[i] = madeChunk(rng.IntN(parts), parts, rng.IntN(n), n)
 		misses[i] = chunk.ID(madeID(rng))
