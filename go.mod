@@ -8,6 +8,7 @@ require (
 	github.com/zeebo/blake3 v0.2.4
 	go.opentelemetry.io/otel/metric v1.46.0
 	gocloud.dev v0.47.0
+	golang.org/x/crypto v0.56.0
 	golang.org/x/sync v0.24.0
 	golang.org/x/sys v0.49.0
 	golang.org/x/time v0.16.0

@@ -32,7 +32,7 @@ func (w *Writer) AddDelta(ctx context.Context, plain []byte, base chunk.ID) (id 
 	if err := w.room(ctx, packBaseSize+len(baseID)+chunk.EncodeRoom(len(plain))); err != nil {
 		return id, false, false, err
 	}
-	start := len(w.pack.buf)
+	start := w.pack.begin()
 	buf, codec, err := w.encodeDelta(w.pack.buf, plain, baseID, data)
 	if err != nil {
 		return id, false, false, w.session.fail(err)
@@ -91,6 +91,9 @@ func (w *Writer) base(ctx context.Context, id chunk.ID) (chunk.ID, []byte, error
 		}
 		stored, err := w.deltas.read(ctx, s.repo.store, l)
 		if err != nil {
+			return id, nil, w.baseTrouble(ctx, chunkError(id, l, err))
+		}
+		if stored, err = w.bases.open(&w.bases.frame, id, l, stored); err != nil {
 			return id, nil, w.baseTrouble(ctx, chunkError(id, l, err))
 		}
 		// Not verified: any base will do, this one is only likely to be a good one.

@@ -26,7 +26,7 @@ func TestAddDeltaWithoutABase(t *testing.T) {
 			d := newTestDriver()
 			r := newTestRepo(t, d, Options{})
 			mustSnapshot(t, r, "base", map[string][]byte{"f": plain}, fixedCutter(t, 4096))
-			base := chunk.Identify(plain)
+			base := identify(t, r, plain)
 			places, err := r.locate(ctx, base)
 			if err != nil {
 				t.Fatal(err)
@@ -53,7 +53,7 @@ func TestAddDeltaWithoutABase(t *testing.T) {
 				}
 			}
 			// Not known, or of this session: neither is durable.
-			for _, other := range []chunk.ID{{}, chunk.Identify([]byte("unknown")), chunk.Identify(edited(plain, 0))} {
+			for _, other := range []chunk.ID{{}, identify(t, r, []byte("unknown")), identify(t, r, edited(plain, 0))} {
 				if _, fresh, delta, err := w.AddDelta(ctx, edited(plain, 700+int(other[0])), other); err != nil || !fresh || delta {
 					t.Fatal(fresh, delta, err)
 				}
@@ -79,7 +79,7 @@ func TestAddDeltaWithoutABase(t *testing.T) {
 				t.Errorf("logged %q", log.String())
 			}
 			for n := range 3 {
-				if got, err := r.ReadChunk(ctx, chunk.Identify(edited(plain, 100*n)), nil); err != nil || !bytes.Equal(got, edited(plain, 100*n)) {
+				if got, err := r.ReadChunk(ctx, identify(t, r, edited(plain, 100*n)), nil); err != nil || !bytes.Equal(got, edited(plain, 100*n)) {
 					t.Errorf("chunk %d: %v", n, err)
 				}
 			}
@@ -137,7 +137,7 @@ func TestAddEncodedDelta(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	to := newTestRepo(t, newTestDriver(), Options{})
+	to := newTwin(t, from)
 	s, err := to.NewSession(ctx)
 	if err != nil {
 		t.Fatal(err)

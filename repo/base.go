@@ -60,6 +60,15 @@ func (w *frameWindow) read(ctx context.Context, s store, l location) ([]byte, er
 // decode appends the plain bytes of a chunk to dst, checked against its ID. A base
 // is looked for among the indexes of in, or if that is nil among all there are.
 func (r *Repository) decode(ctx context.Context, rd *reader, in *indexSet, id chunk.ID, l location, stored, dst []byte) ([]byte, error) {
+	frame, err := rd.open(&rd.frame, id, l, stored)
+	if err != nil {
+		return dst, err
+	}
+	return r.decodeFrame(ctx, rd, in, id, l, frame, dst)
+}
+
+// decodeFrame is decode for a frame that is out of its seal.
+func (r *Repository) decodeFrame(ctx context.Context, rd *reader, in *indexSet, id chunk.ID, l location, stored, dst []byte) ([]byte, error) {
 	if l.codec != chunk.Delta {
 		return rd.decode(id, l, stored, dst)
 	}
@@ -143,6 +152,9 @@ func (r *Repository) findBase(ctx context.Context, rd *reader, in *indexSet, id 
 // readBaseFrom reads a chunk from a place that holds it in full to rd.base.
 func (r *Repository) readBaseFrom(ctx context.Context, rd *reader, id chunk.ID, l location) error {
 	stored, err := rd.window.read(ctx, r.store, l)
+	if err == nil {
+		stored, err = rd.open(&rd.baseFrame, id, l, stored)
+	}
 	if err == nil {
 		rd.base, err = rd.decode(id, l, stored, rd.base[:0])
 	}

@@ -88,6 +88,9 @@ func (r *Repository) Check(ctx context.Context, opts CheckOptions) (*Report, err
 		report: &Report{},
 		damage: make(map[damageKey]*Damage),
 	}
+	if err := c.checkKeys(ctx); err != nil {
+		return nil, err
+	}
 	// Manifests first: what a manifest names was written before it.
 	manifests, err := c.readManifests(ctx)
 	if err != nil {
@@ -173,6 +176,27 @@ func (d *Damage) harms(snapshot, path string) {
 	if file := snapshot + ": " + path; !slices.Contains(d.Files, file) {
 		d.Files = append(d.Files, file)
 	}
+}
+
+// checkKeys looks at the key slots. A damaged one harms nothing as long as another opens
+// the repository.
+func (c *checker) checkKeys(ctx context.Context) error {
+	if !c.repo.Encrypted() {
+		return nil
+	}
+	_, damaged, err := c.repo.keySlots(ctx)
+	for _, err := range damaged {
+		object := slotPrefix
+		var ce *CorruptError
+		var fe *FormatError
+		if errors.As(err, &ce) {
+			object = ce.Object
+		} else if errors.As(err, &fe) {
+			object = fe.Object
+		}
+		c.add(Damage{Object: object, Err: err})
+	}
+	return err
 }
 
 func (c *checker) readManifests(ctx context.Context) ([]*Manifest, error) {

@@ -143,7 +143,7 @@ func (s *Session) indexPacks(ctx context.Context, packs []*sessionPack) error {
 		}
 		s.repo.adoptIndex(ctx, x)
 		s.mu.Lock()
-		s.written += x.size
+		s.written += x.size + s.repo.store.keys.objectRoom(indexKey(x.id))
 		for _, p := range packs[:n] {
 			p.indexed = true
 		}

@@ -216,7 +216,7 @@ func TestCheckpointLeavesDifferencesWithoutBases(t *testing.T) {
 	mustCommitEmpty(t, s, "delta")
 
 	d := newTestDriver()
-	to := newTestRepo(t, d, Options{})
+	to := newTwinIn(t, d, from)
 	out := mustSession(t, to)
 	var writers [2]*Writer
 	for i, chunkID := range []chunk.ID{base, id} {

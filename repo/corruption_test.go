@@ -44,12 +44,17 @@ func typed(err error) bool {
 func examine(t *testing.T, what string, d *testDriver, snapshots map[string]map[string][]byte) (lost, objects []string) {
 	t.Helper()
 	b := blob.NewBucket(d)
-	r, err := Open(t.Context(), b, Options{})
+	r, err := Open(t.Context(), b, variant(Options{}))
 	if err != nil {
-		if !typed(err) || !strings.Contains(err.Error(), configKey) {
+		for _, key := range append(d.keys(slotPrefix), configKey) {
+			if strings.Contains(err.Error(), key) {
+				objects = append(objects, key)
+			}
+		}
+		if !typed(err) || len(objects) != 1 {
 			t.Fatalf("%s: Open: %v", what, err)
 		}
-		return nil, []string{configKey}
+		return nil, objects
 	}
 	for _, id := range slices.Sorted(maps.Keys(snapshots)) {
 		got, err := readSnapshot(t.Context(), r, id)
@@ -304,7 +309,7 @@ func TestLostConfiguration(t *testing.T) {
 	d, snapshots := tinyRepo(t)
 	delete(d.objects, configKey)
 	b := d.bucket(t)
-	if err := Init(t.Context(), b, InitOptions{}); err != nil {
+	if err := Init(t.Context(), b, variantInit()); err != nil {
 		t.Fatal(err)
 	}
 	r := openTestRepo(t, b, Options{})

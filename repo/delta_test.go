@@ -397,17 +397,17 @@ func TestBaseInTwoPlaces(t *testing.T) {
 		t.Fatal(err)
 	}
 	// A second place, as two writers make it that do not know of each other.
-	var b packBuilder
+	b := packBuilder{keys: r.store.keys}
 	b.reset()
-	start := len(b.buf)
+	start := b.begin()
 	b.buf = append(b.buf, plain...)
 	b.add(base, start, len(plain), chunk.Raw)
 	id := b.finish()
 	d.put(packKey(id), b.buf)
 	_, x := buildIndex([]packContent{{packInfo: packInfo{id, int64(len(b.buf))}, entries: b.entries}}, nil)
 	data, _ := buildIndex([]packContent{{packInfo: packInfo{id, int64(len(b.buf))}, entries: b.entries}}, nil)
-	d.put(indexKey(x.id), data)
-	for _, hurt := range []location{baseAt, {pack: id, offset: uint32(start), stored: uint32(len(plain))}} {
+	d.put(indexKey(x.id), r.store.keys.sealObject(indexKey(x.id), data))
+	for _, hurt := range []location{baseAt, {pack: id, offset: uint32(start), stored: b.entries[0].stored}} {
 		copied := d.copy()
 		copied.damage(hurt)
 		r := openTestRepo(t, copied.bucket(t), Options{})

@@ -26,7 +26,7 @@ func deltaFaultRepo(t *testing.T) (d *testDriver, old, star, next map[string][]b
 }
 
 func tryDeltas(ctx context.Context, d *testDriver, t *testing.T, files map[string][]byte) (int64, error) {
-	r, err := Open(ctx, d.bucket(t), Options{})
+	r, err := Open(ctx, d.bucket(t), variant(Options{}))
 	if err != nil {
 		return 0, err
 	}

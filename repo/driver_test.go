@@ -72,7 +72,7 @@ func TestOpenLocationBuiltin(t *testing.T) {
 		if err != nil {
 			t.Fatalf("%s: %v", where, err)
 		}
-		if err := Init(t.Context(), b, InitOptions{}); err != nil {
+		if err := Init(t.Context(), b, variantInit()); err != nil {
 			t.Fatal(err)
 		}
 		r := openTestRepo(t, b, Options{})

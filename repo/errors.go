@@ -17,6 +17,9 @@ var (
 	// ErrFormat means that this version of the library cannot read the
 	// repository or one of its objects; see FormatError.
 	ErrFormat = errors.New("repo: unsupported format")
+	// ErrKey means that a key is missing, wrong, or given for a repository that is not
+	// encrypted, or that the last key would be removed. The text says which.
+	ErrKey = errors.New("repo: key")
 	// ErrClosed means that the Repository or Session was closed or has ended.
 	ErrClosed = errors.New("repo: closed")
 )

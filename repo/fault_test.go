@@ -93,7 +93,7 @@ func tryWithFault(t *testing.T, d *testDriver, f *faults, old, files map[string]
 	b := d.bucket(t)
 	f.arm(d)
 	err := func() error {
-		r, err := Open(t.Context(), b, Options{PackSize: 1 << 20})
+		r, err := Open(t.Context(), b, variant(Options{PackSize: 1 << 20}))
 		if err != nil {
 			return err
 		}
@@ -172,7 +172,7 @@ func TestCancelAtEveryRequest(t *testing.T) {
 				d.before = hook
 			}
 			err := func() error {
-				r, err := Open(ctx, b, Options{PackSize: 1 << 20})
+				r, err := Open(ctx, b, variant(Options{PackSize: 1 << 20}))
 				if err != nil {
 					return err
 				}
@@ -212,7 +212,7 @@ func TestEveryReadFails(t *testing.T) {
 	mustSnapshot(t, newTestRepo(t, d, Options{}), "s", files, fixedCutter(t, 512))
 	for at := 0; ; at++ {
 		f := faults{at: at, err: syscall.EIO}
-		r, err := Open(t.Context(), d.bucket(t), Options{})
+		r, err := Open(t.Context(), d.bucket(t), variant(Options{}))
 		if err != nil {
 			t.Fatal(err)
 		}

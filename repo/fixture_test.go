@@ -52,7 +52,7 @@ func fixedCutter(t testing.TB, size int) chunk.Cutter {
 func newTestRepo(t testing.TB, d *testDriver, opts Options) *Repository {
 	t.Helper()
 	b := d.bucket(t)
-	if err := Init(t.Context(), b, InitOptions{}); err != nil {
+	if err := Init(t.Context(), b, variantInit()); err != nil {
 		t.Fatal(err)
 	}
 	return openTestRepo(t, b, opts)
@@ -60,7 +60,7 @@ func newTestRepo(t testing.TB, d *testDriver, opts Options) *Repository {
 
 func openTestRepo(t testing.TB, b *blob.Bucket, opts Options) *Repository {
 	t.Helper()
-	r, err := Open(t.Context(), b, opts)
+	r, err := Open(t.Context(), b, variant(opts))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -103,7 +103,7 @@ func FuzzPackFooter(f *testing.F) {
 		}
 		footer := rest[int64(len(rest))-trailer.footerLength:]
 		// The name is made to fit: otherwise no input would get past it.
-		p, err := parsePackFooter("x", packInfo{sumPack(header, footer), size}, header, footer)
+		p, err := parsePackFooter(nil, "x", packInfo{sumPack(header, footer), size}, header, footer)
 		if err != nil {
 			wantTyped(t, err)
 			return
@@ -130,7 +130,7 @@ func sampleIndex() ([]byte, *index) {
 	size := int64(len(pack))
 	trailer, _ := parsePackTrailer("", pack[size-packTrailerSize:], size)
 	footer := pack[size-packTrailerSize-trailer.footerLength : size-packTrailerSize]
-	p, _ := parsePackFooter("", packInfo{id, size}, pack[:packHeaderSize], footer)
+	p, _ := parsePackFooter(nil, "", packInfo{id, size}, pack[:packHeaderSize], footer)
 	return buildIndex([]packContent{p}, []indexID{blake3.Sum256([]byte("an older index"))})
 }
 

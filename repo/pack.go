@@ -30,6 +30,10 @@ import (
 // pack is covered: the header and the footer by the ID, a frame by its CRC and by
 // the ID of its chunk, the trailer by what it must say.
 //
+// In an encrypted repository the reserved field of the header is 1, frames are sealed each
+// by itself (see keyring.go), and so is the footer as a whole (see envelope.go). Lengths
+// and checksums in records are those of sealed frames, the pack ID is of the sealed footer.
+//
 // The salt makes the ID of every pack ever written different. Without it, two
 // writers of the same chunks would share one object, and the one that gives up
 // would delete what the other relies on.
@@ -44,6 +48,7 @@ const (
 	packBaseSize    = 32
 	packSaltSize    = 16
 	footerHeadSize  = 8 + packSaltSize
+	packSealed      = 1 // in the header of a sealed pack
 
 	// maxPackSize bounds a pack in bytes, so that offsets fit 32 bits and a
 	// reader knows what to refuse.
@@ -102,14 +107,16 @@ func splitPlain(v uint32) (plain uint32, codec chunk.Codec) {
 }
 
 // entrySizesValid says whether the lengths of a stored chunk can be true, before
-// anything is allocated for it.
+// anything is allocated for it. Sealing may make the stored form longer than the plain one.
 func entrySizesValid(stored, plain uint32) bool {
-	return plain > 0 && plain <= chunk.MaxSize && stored > 0 && stored <= plain
+	return plain > 0 && plain <= chunk.MaxSize && stored > 0 && stored <= plain+frameOverhead
 }
 
 // packBuilder collects chunks into one pack in memory. It is not safe for
 // concurrent use.
 type packBuilder struct {
+	keys    *keyring // nil where nothing is sealed
+	context frameContext
 	buf     []byte
 	entries []packEntry
 	bases   []chunk.ID
@@ -118,15 +125,23 @@ type packBuilder struct {
 func (b *packBuilder) reset() {
 	b.buf = append(b.buf[:0], packMagic...)
 	b.buf = binary.LittleEndian.AppendUint32(b.buf, FormatVersion)
-	b.buf = binary.LittleEndian.AppendUint32(b.buf, 0)
+	b.buf = binary.LittleEndian.AppendUint32(b.buf, packFlags(b.keys))
 	b.entries, b.bases = b.entries[:0], b.bases[:0]
 }
 
-// reserve makes room for n more bytes behind buf and for the footer, not beyond
+// packFlags returns the field of a pack's header that says whether it is sealed.
+func packFlags(keys *keyring) uint32 {
+	if keys == nil {
+		return 0
+	}
+	return packSealed
+}
+
+// reserve makes room for a frame of n bytes behind buf and for the footer, not beyond
 // limit unless it must. It grows the buffer in few and large steps: a small snapshot
 // takes little memory, and a large one leaves little behind for the collector.
 func (b *packBuilder) reserve(n, limit int) {
-	need := b.size() + n
+	need := b.size() + n + b.keys.frameRoom()
 	if need <= cap(b.buf) {
 		return
 	}
@@ -144,12 +159,34 @@ const (
 
 // size returns how long the pack would be if it were finished now, in bytes.
 func (b *packBuilder) size() int {
-	return len(b.buf) + footerHeadSize + packRecordSize*len(b.entries) + packBaseSize*len(b.bases) + packTrailerSize
+	n := len(b.buf) + footerHeadSize + packRecordSize*len(b.entries) + packBaseSize*len(b.bases) + packTrailerSize
+	if b.keys != nil {
+		n += sealOverhead
+	}
+	return n
 }
 
-// add records the frame that was just appended to buf, which began at offset
+// begin returns the offset at which the next frame begins, and makes room for what stands
+// in front of its encoded form when it is sealed. The encoded form is appended to buf.
+func (b *packBuilder) begin() (start int) {
+	start = len(b.buf)
+	if b.keys != nil {
+		b.buf = append(b.buf, make([]byte, frameNonceSize)...)
+	}
+	return start
+}
+
+// add seals and records the frame that was just appended to buf, which began at offset
 // start. A delta must be long enough to name its base.
 func (b *packBuilder) add(id chunk.ID, start int, plain int, codec chunk.Codec) packEntry {
+	var base chunk.ID
+	if b.keys == nil {
+		base, _ = chunk.DeltaBase(b.buf[start:])
+	} else {
+		base, _ = chunk.DeltaBase(b.buf[start+frameNonceSize:])
+		b.context.set(&id, uint32(plain), codec)
+		b.buf = b.keys.sealFrame(b.buf, start, &id, &b.context)
+	}
 	e := packEntry{
 		id:     id,
 		offset: uint32(start),
@@ -159,7 +196,6 @@ func (b *packBuilder) add(id chunk.ID, start int, plain int, codec chunk.Codec) 
 		crc:    crc32.Checksum(b.buf[start:], castagnoli),
 	}
 	if codec == chunk.Delta {
-		base, _ := chunk.DeltaBase(b.buf[start:])
 		b.bases = append(b.bases, base)
 		e.base = uint32(len(b.bases))
 	}
@@ -185,6 +221,10 @@ func (b *packBuilder) finishSalted(salt [packSaltSize]byte) packID {
 	}
 	for i := range b.bases {
 		b.buf = append(b.buf, b.bases[i][:]...)
+	}
+	if b.keys != nil {
+		plain := append([]byte(nil), b.buf[footer:]...)
+		b.buf = b.keys.sealFooter(b.buf[:footer], b.buf[:packHeaderSize], plain)
 	}
 	length := len(b.buf) - footer
 	id := sumPack(b.buf[:packHeaderSize], b.buf[footer:])
@@ -224,7 +264,7 @@ func parsePackTrailer(object string, b []byte, size int64) (t packTrailer, err e
 
 // parsePackFooter checks a pack's header and footer against each other, the
 // pack's name and its size, and returns what the pack holds.
-func parsePackFooter(object string, want packInfo, header, footer []byte) (p packContent, err error) {
+func parsePackFooter(keys *keyring, object string, want packInfo, header, footer []byte) (p packContent, err error) {
 	p.packInfo = want
 	if string(header[:8]) != packMagic {
 		return p, corrupt(object, "it does not begin as a pack does")
@@ -234,6 +274,20 @@ func parsePackFooter(object string, want packInfo, header, footer []byte) (p pac
 	}
 	if v := binary.LittleEndian.Uint32(header[8:]); v != FormatVersion {
 		return p, &FormatError{Object: object, Version: int(v)}
+	}
+	length := int64(len(footer))
+	switch flags := binary.LittleEndian.Uint32(header[12:]); {
+	case flags != packFlags(keys) && keys != nil:
+		return p, corrupt(object, "it is not sealed as all of this encrypted repository is")
+	case flags != packFlags(keys) && flags == packSealed:
+		return p, corrupt(object, "it is sealed, and the repository is not encrypted")
+	case keys != nil:
+		if footer, err = keys.openFooter(object, header, footer); err != nil {
+			return p, err
+		}
+		if len(footer) < footerHeadSize {
+			return p, corrupt(object, "its footer is too short")
+		}
 	}
 	count := int64(binary.LittleEndian.Uint32(footer))
 	if binary.LittleEndian.Uint32(footer[4:]) != packRecordSize || count*packRecordSize > int64(len(footer)-footerHeadSize) {
@@ -259,7 +313,7 @@ func parsePackFooter(object string, want packInfo, header, footer []byte) (p pac
 		at = e.end()
 		p.entries = append(p.entries, e)
 	}
-	if len(bases) > 0 || at+int64(len(footer))+packTrailerSize != want.size {
+	if len(bases) > 0 || at+length+packTrailerSize != want.size {
 		return p, corrupt(object, "its %d bytes are not what its footer describes", want.size)
 	}
 	return p, nil

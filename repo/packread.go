@@ -54,7 +54,7 @@ func (r *Repository) readPackFooter(ctx context.Context, p packInfo) (packConten
 			return content, err
 		}
 	}
-	return parsePackFooter(key, p, header, footer)
+	return parsePackFooter(r.store.keys, key, p, header, footer)
 }
 
 // footerResult is what reading one pack's footer gave.
@@ -143,7 +143,9 @@ func (r *Repository) verifyFrame(ctx context.Context, rd *reader, p packContent,
 	e := b.entry
 	sum := crc32.Checksum(frame, castagnoli) == e.crc
 	l := location{pack: p.id, offset: e.offset, stored: e.stored, plain: e.plain, codec: e.codec}
-	dst, b.err = r.decode(ctx, rd, all, e.id, l, frame, dst)
+	if frame, b.err = rd.open(&rd.frame, e.id, l, frame); b.err == nil {
+		dst, b.err = r.decodeFrame(ctx, rd, all, e.id, l, frame, dst)
+	}
 	var base *BaseError
 	switch {
 	case errors.As(b.err, &base) && !sum:

@@ -56,7 +56,7 @@ func writeBeside(dir, name string) (won []string, err error) {
 		return nil, err
 	}
 	defer b.Close()
-	r, err := Open(ctx, b, Options{})
+	r, err := Open(ctx, b, variant(Options{}))
 	if err != nil {
 		return nil, err
 	}
@@ -95,7 +95,7 @@ func processFiles(name string, n int) map[string][]byte {
 func openTestRepoIn(t *testing.T, dir string) *Repository {
 	t.Helper()
 	b := openLocal(t, dir)
-	if err := Init(t.Context(), b, InitOptions{}); err != nil {
+	if err := Init(t.Context(), b, variantInit()); err != nil {
 		t.Fatal(err)
 	}
 	return openTestRepo(t, b, Options{})

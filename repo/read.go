@@ -19,6 +19,12 @@ type reader struct {
 	ident   *chunk.Identifier
 	stored  []byte
 
+	// frame and baseFrame are room for frames out of their seals; keys is nil where
+	// none are sealed.
+	keys             *keyring
+	context          frameContext
+	frame, baseFrame []byte
+
 	// base holds the plain bytes of the last base, window the stored ones.
 	base   []byte
 	window frameWindow
@@ -39,12 +45,26 @@ func (r *Repository) takeReader() (*reader, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &reader{decoder: decoder, ident: ident}, nil
+	return &reader{decoder: decoder, ident: ident, keys: r.store.keys}, nil
+}
+
+// open returns the encoded form of a chunk, of which sealed is what is stored. It stands in
+// room, until that is used again, or in sealed itself where nothing is sealed.
+func (rd *reader) open(room *[]byte, id chunk.ID, l location, sealed []byte) ([]byte, error) {
+	if rd.keys == nil {
+		return sealed, nil
+	}
+	rd.context.set(&id, l.plain, l.codec)
+	out, err := rd.keys.openFrame((*room)[:0], sealed, &id, &rd.context)
+	if err == nil {
+		*room = out
+	}
+	return out, err
 }
 
 // NewIdentifier returns an Identifier that makes the IDs of this repository's chunks, for
 // data that lies elsewhere. It belongs to one goroutine at a time.
-func (r *Repository) NewIdentifier() (*chunk.Identifier, error) { return chunk.NewIdentifier(nil) }
+func (r *Repository) NewIdentifier() (*chunk.Identifier, error) { return r.store.keys.newIdentifier() }
 
 func (rd *reader) room(n int) []byte {
 	rd.stored = slices.Grow(rd.stored[:0], n)[:n]
@@ -184,9 +204,11 @@ func (r *Repository) cachedChunk(ctx context.Context, id chunk.ID) ([]byte, erro
 	return data, err
 }
 
-// ReadEncoded appends a chunk to dst as it is stored, and returns how it is encoded and
+// ReadEncoded appends a chunk to dst as it is encoded, out of its seal where the repository
+// is encrypted, and returns how it is encoded and
 // its plain length, after checking that it decodes to the bytes that its ID
-// stands for. Another repository takes it with Writer.AddEncoded; under the codec
+// stands for. Another repository of the same identity (see SameIdentity) takes it with
+// Writer.AddEncoded, which seals it again; under the codec
 // chunk.Delta it needs the chunk that chunk.DeltaBase names before that. A place that holds the
 // chunk in full is preferred. It fails with a *ChunkError.
 func (r *Repository) ReadEncoded(ctx context.Context, id chunk.ID, dst []byte) (stored []byte, codec chunk.Codec, size int, err error) {
@@ -213,12 +235,16 @@ func (r *Repository) readEncoded(ctx context.Context, id chunk.ID, dst []byte) (
 	var first error
 	for _, l := range places {
 		out := slices.Grow(dst, int(l.stored))[:len(dst)+int(l.stored)]
-		err := r.store.readRange(ctx, packKey(l.pack), out[len(dst):], int64(l.offset))
+		stored := out[len(dst):]
+		err := r.store.readRange(ctx, packKey(l.pack), stored, int64(l.offset))
 		if err == nil {
-			rd.stored, err = r.decode(ctx, rd, nil, id, l, out[len(dst):], rd.stored[:0])
+			stored, err = rd.open(&rd.frame, id, l, stored)
 		}
 		if err == nil {
-			return out, l.codec, int(l.plain), nil
+			rd.stored, err = r.decodeFrame(ctx, rd, nil, id, l, stored, rd.stored[:0])
+		}
+		if err == nil {
+			return append(dst, stored...), l.codec, int(l.plain), nil
 		}
 		if first == nil {
 			first = chunkError(id, l, err)

@@ -265,18 +265,18 @@ func TestMissingChunk(t *testing.T) {
 	d := newTestDriver()
 	r := newTestRepo(t, d, Options{})
 	other := openTestRepo(t, d.bucket(t), Options{})
-	if _, err := r.ReadChunk(t.Context(), chunk.Identify([]byte("x")), nil); !errors.Is(err, ErrMissing) {
+	if _, err := r.ReadChunk(t.Context(), identify(t, r, []byte("x")), nil); !errors.Is(err, ErrMissing) {
 		t.Fatal(err)
 	}
 	data := rowData(5, 5000)
 	mustSnapshot(t, other, "s", map[string][]byte{"f": data}, fixedCutter(t, 8192))
-	if got, err := r.ReadChunk(t.Context(), chunk.Identify(data), nil); err != nil || !bytes.Equal(got, data) {
+	if got, err := r.ReadChunk(t.Context(), identify(t, r, data), nil); err != nil || !bytes.Equal(got, data) {
 		t.Fatal(err)
 	}
 	d.take()
-	_, err := r.ReadChunk(t.Context(), chunk.Identify([]byte("y")), nil)
+	_, err := r.ReadChunk(t.Context(), identify(t, r, []byte("y")), nil)
 	var ce *ChunkError
-	if !errors.As(err, &ce) || ce.ID != chunk.Identify([]byte("y")) || ce.Pack != "" || !errors.Is(err, ErrMissing) {
+	if !errors.As(err, &ce) || ce.ID != identify(t, r, []byte("y")) || ce.Pack != "" || !errors.Is(err, ErrMissing) {
 		t.Errorf("error %v", err)
 	}
 	if log := d.take(); fmt.Sprint(log) != "[list index/ list index/]" {

@@ -102,7 +102,7 @@ type manyReads struct {
 	requests, bytes atomic.Int64
 }
 
-// A heldDelta is a stored difference and where it was found.
+// A heldDelta is a stored difference, out of its seal, and where it was found.
 type heldDelta struct {
 	planned
 	place location
@@ -293,7 +293,11 @@ func (m *manyReads) stretch(ctx context.Context, plan *readPlan, s *stretch, buf
 			return err
 		}
 		frame := stored[int64(items[0].offset)-s.start:][:items[0].stored]
-		if err := handle(ctx, rd, plan, items[:n], frame, fetchErr); err != nil {
+		err := fetchErr
+		if err == nil {
+			frame, err = rd.open(&rd.frame, items[0].id, plan.place(&items[0]), frame)
+		}
+		if err := handle(ctx, rd, plan, items[:n], frame, err); err != nil {
 			return err
 		}
 		items = items[n:]
@@ -342,7 +346,7 @@ func (m *manyReads) resolve(ctx context.Context, rd *reader, d *heldDelta, base 
 		if takeErr != nil {
 			return takeErr
 		}
-		rd.plain, err = m.repo.decode(ctx, own, nil, d.id, d.place, d.frame, rd.plain[:0])
+		rd.plain, err = m.repo.decodeFrame(ctx, own, nil, d.id, d.place, d.frame, rd.plain[:0])
 		m.repo.readers.Put(own)
 	}
 	data := rd.plain

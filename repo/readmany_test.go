@@ -118,7 +118,7 @@ func TestReadChunksWithBasesOfTheCaller(t *testing.T) {
 	mustDeltaSnapshot(t, r, "deltas", map[string][]byte{"f": next}, "full", cut)
 	have := make(map[chunk.ID][]byte)
 	for p := range slices.Chunk(data, 64<<10) {
-		have[chunk.Identify(p)] = p
+		have[identify(t, r, p)] = p
 	}
 	for _, tt := range []struct {
 		name  string

@@ -1,7 +1,6 @@
 package repo
 
 import (
-	"bytes"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
@@ -60,6 +59,9 @@ type Options struct {
 	// CacheSize bounds the decoded chunks that are kept for reading, in bytes.
 	// Default 16 MiB.
 	CacheSize int64
+	// Key opens an encrypted repository. With it, Open refuses a repository that is not
+	// encrypted, since somebody could have put it in the other's place. Default: none.
+	Key KeySource
 }
 
 // DefaultPackSize is the size packs grow to where Options do not say.
@@ -109,6 +111,8 @@ type config struct {
 	// Cut holds the sizes for content-defined cutting in bytes. Writers that cut
 	// alike find each other's chunks.
 	Cut cutConfig `json:"cut"`
+	// Encryption is nil where the repository is not encrypted.
+	Encryption *encryptionConfig `json:"encryption,omitempty"`
 }
 
 type cutConfig struct {
@@ -161,12 +165,21 @@ type InitOptions struct {
 	Cut chunk.GearParams
 	// Retry is as in Options.
 	Retry Retry
+	// Encryption, if set, makes the repository an encrypted one. That cannot be changed
+	// later; keys can, see Repository.AddKey.
+	Encryption *Encryption
 }
 
 // Init makes a new repository in an empty bucket, or in an empty part of one (see
 // blob.PrefixedBucket). It fails with ErrRepositoryExists if there is one already,
 // also when two processes try at once: one of them wins. It does not open it.
+//
+// To encrypt, see InitOptions.Encryption. Settings out of range fail with ErrInvalid or a
+// *chunk.ParamError, a key source with its own error.
 func Init(ctx context.Context, bucket *blob.Bucket, opts InitOptions) error {
+	if e := opts.Encryption; e != nil && e.SameIdentityAs != nil && opts.Cut == (chunk.GearParams{}) {
+		opts.Cut = e.SameIdentityAs.gear.Params()
+	}
 	gear, err := chunk.NewGear(opts.Cut, nil)
 	if err != nil {
 		return err
@@ -178,25 +191,11 @@ func Init(ctx context.Context, bucket *blob.Bucket, opts InitOptions) error {
 		Hash:     hashBLAKE3,
 		Cut:      cutConfig{params.Min, params.Avg, params.Max},
 	}
-	data, err := seal(c)
-	if err != nil {
-		return err
-	}
 	options, err := Options{Retry: opts.Retry}.withDefaults()
 	if err != nil {
 		return err
 	}
-	s := newStore(bucket, options)
-	err = s.create(ctx, configKey, data)
-	if errors.Is(err, errKeyExists) {
-		// The ID is random: where the very same bytes stand, the store repeated a
-		// request whose answer was lost.
-		if got, readErr := s.readAll(ctx, configKey, maxConfigSize); readErr == nil && bytes.Equal(got, data) {
-			return nil
-		}
-		return fmt.Errorf("%w: %w", ErrRepositoryExists, err)
-	}
-	return err
+	return newStore(bucket, options).createConfig(ctx, c, opts.Encryption)
 }
 
 func newRepositoryID() string {
@@ -205,14 +204,14 @@ func newRepositoryID() string {
 	return hex.EncodeToString(b[:])
 }
 
-// Open opens the repository in a bucket. It reads one small object, and makes sure of
-// the bucket where there is none. The bucket
+// Open opens the repository in a bucket. It reads one small object, and those of the keys if
+// the repository is encrypted; it makes sure of the bucket where there is none. The bucket
 // must stay open as long as the Repository; Close does not close it.
 //
 // Open fails with ErrNotRepository if the bucket holds none, with a *FormatError
-// if this library is too old for it, with a *CorruptError if its configuration is
-// damaged, and else with the store's error: ErrNoBucket, ErrAuthentication,
-// ErrPermission, ErrUnavailable.
+// if this library is too old for it, with ErrKey if Options.Key is missing, wrong, or given in
+// vain, with a *CorruptError if its configuration is damaged or was changed, and else with
+// the store's error: ErrNoBucket, ErrAuthentication, ErrPermission, ErrUnavailable.
 func Open(ctx context.Context, bucket *blob.Bucket, opts Options) (*Repository, error) {
 	opts, err := opts.withDefaults()
 	if err != nil {
@@ -229,23 +228,42 @@ func Open(ctx context.Context, bucket *blob.Bucket, opts Options) (*Repository, 
 	if err := unseal(configKey, data, &r.config); err != nil {
 		return nil, err
 	}
-	for _, feature := range r.config.Requires {
-		if feature != featureLeases {
-			return nil, &FormatError{Object: configKey, Version: FormatVersion, Requires: feature}
-		}
+	if err := r.config.check(); err != nil {
+		return nil, err
 	}
-	if r.config.Hash != hashBLAKE3 {
-		return nil, &FormatError{Object: configKey, Version: FormatVersion, Requires: "hash " + r.config.Hash}
+	if r.store.keys, err = r.store.unlock(ctx, &r.config, data, opts.Key); err != nil {
+		return nil, err
 	}
 	if opts.CacheDir != "" {
 		r.indexCache = newIndexCache(opts.CacheDir, r.config.ID, opts.Logger)
 	}
 	cut := r.config.Cut
-	r.gear, err = chunk.NewGear(chunk.GearParams{Min: cut.Min, Avg: cut.Avg, Max: cut.Max}, nil)
+	r.gear, err = chunk.NewGear(chunk.GearParams{Min: cut.Min, Avg: cut.Avg, Max: cut.Max}, r.store.keys.gear())
 	if err != nil {
 		return nil, corrupt(configKey, "its sizes for cutting cannot be used: %v", err)
 	}
 	return r, nil
+}
+
+// check says whether this library knows all that the repository requires.
+func (c *config) check() error {
+	encrypted := false
+	for _, feature := range c.Requires {
+		switch feature {
+		case featureLeases:
+		case featureEncryption:
+			encrypted = true
+		default:
+			return &FormatError{Object: configKey, Version: FormatVersion, Requires: feature}
+		}
+	}
+	if c.Hash != hashBLAKE3 && (!encrypted || c.Hash != hashKeyed) {
+		return &FormatError{Object: configKey, Version: FormatVersion, Requires: "hash " + c.Hash}
+	}
+	if encrypted != (c.Encryption != nil) {
+		return corrupt(configKey, "it does not agree with itself on whether the repository is encrypted")
+	}
+	return nil
 }
 
 func newRepository(s store, opts Options) *Repository {

@@ -44,10 +44,10 @@ func openLocal(t testing.TB, dir string) *blob.Bucket {
 func TestLifeOfARepository(t *testing.T) {
 	buckets(t, func(t *testing.T, b *blob.Bucket) {
 		ctx := t.Context()
-		if _, err := Open(ctx, b, Options{}); !errors.Is(err, ErrNotRepository) {
+		if _, err := Open(ctx, b, variant(Options{})); !errors.Is(err, ErrNotRepository) {
 			t.Fatalf("Open of nothing: %v", err)
 		}
-		if err := Init(ctx, b, InitOptions{Cut: chunk.GearParams{Avg: 4096}}); err != nil {
+		if err := Init(ctx, b, variantInit(chunk.GearParams{Avg: 4096})); err != nil {
 			t.Fatal(err)
 		}
 		if err := Init(ctx, b, InitOptions{}); !errors.Is(err, ErrRepositoryExists) {
@@ -185,7 +185,7 @@ func TestOpenOfWhatItMustNotRead(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			d := newTestDriver()
 			d.put(configKey, test.data)
-			_, err := Open(t.Context(), d.bucket(t), Options{})
+			_, err := Open(t.Context(), d.bucket(t), variant(Options{}))
 			if !errors.Is(err, test.want) {
 				t.Fatalf("Open: %v, want %v", err, test.want)
 			}
@@ -230,14 +230,14 @@ func TestOptionsOutOfRange(t *testing.T) {
 	for _, opts := range []Options{
 		{PackSize: 1<<20 - 1}, {PackSize: 512<<20 + 1}, {PackSize: -1}, {Uploads: -1}, {Uploads: 65}, {CacheSize: -1},
 	} {
-		if _, err := Open(t.Context(), d.bucket(t), opts); err == nil || !strings.Contains(err.Error(), "Options.") {
+		if _, err := Open(t.Context(), d.bucket(t), variant(opts)); err == nil || !strings.Contains(err.Error(), "Options.") {
 			t.Errorf("Open with %+v: %v", opts, err)
 		}
 	}
 	if err := Init(t.Context(), newTestDriver().bucket(t), InitOptions{Cut: chunk.GearParams{Avg: 3}}); err == nil {
 		t.Error("Init took an average of 3 bytes")
 	}
-	r, err := Open(t.Context(), d.bucket(t), Options{Policy: 99})
+	r, err := Open(t.Context(), d.bucket(t), variant(Options{Policy: 99}))
 	if err == nil {
 		_, err = r.NewSession(t.Context())
 	}

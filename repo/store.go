@@ -25,6 +25,9 @@ type store struct {
 	writing *rate.Limiter
 	traffic *trafficCounter
 	log     *slog.Logger
+	// keys seal what create writes and open what readAll reads; nil seals nothing. Ranges
+	// are those of what is stored.
+	keys *keyring
 }
 
 // newStore takes options that have their defaults.
@@ -46,6 +49,7 @@ var errKeyMissing = errors.New("key does not exist")
 // create returns nil. It fails with errKeyExists when the key is taken. Other
 // failures leave open whether the object was written.
 func (s store) create(ctx context.Context, key string, data []byte) error {
+	data = s.keys.sealObject(key, data)
 	q := request{"create", key, int64(len(data)), s.writing}
 	return s.try(ctx, q, func(ctx context.Context, failures int) error {
 		err := s.put(ctx, key, data)
@@ -133,6 +137,7 @@ func (s store) absent(ctx context.Context, err error) error {
 // readAll returns the whole object. An object larger than limit bytes is an
 // error: nothing is allocated for it.
 func (s store) readAll(ctx context.Context, key string, limit int64) (data []byte, err error) {
+	limit += s.keys.objectRoom(key)
 	err = s.try(ctx, request{"read", key, limit, nil}, func(ctx context.Context, _ int) error {
 		data, err = s.readOnce(ctx, key, limit)
 		return err
@@ -144,9 +149,10 @@ func (s store) readAll(ctx context.Context, key string, limit int64) (data []byt
 	if err := admit(ctx, s.reading, int64(len(data))); err != nil {
 		return nil, endedError(ctx, "read", key, err)
 	}
-	return data, nil
+	return s.keys.openObject(key, data)
 }
 
+// readOnce is one attempt to read all of an object, as it is stored.
 func (s store) readOnce(ctx context.Context, key string, limit int64) ([]byte, error) {
 	ctx, watch := s.watch(ctx)
 	defer watch.stop()

@@ -31,7 +31,7 @@ func (s *Session) NewWriter() (*Writer, error) { return s.NewPausingWriter(nil) 
 // more: Add calls pause again and again while it encodes a large chunk. See
 // chunk.EncoderOptions.
 func (s *Session) NewPausingWriter(pause func()) (*Writer, error) {
-	ident, err := chunk.NewIdentifier(nil)
+	ident, err := s.repo.store.keys.newIdentifier()
 	if err != nil {
 		return nil, err
 	}
@@ -57,7 +57,7 @@ func (w *Writer) Add(ctx context.Context, plain []byte) (id chunk.ID, fresh bool
 	if err := w.room(ctx, chunk.EncodeRoom(len(plain))); err != nil {
 		return id, false, err
 	}
-	start := len(w.pack.buf)
+	start := w.pack.begin()
 	buf, codec, err := w.encoder.Encode(w.pack.buf, plain)
 	if err != nil {
 		return id, false, w.session.fail(err)
@@ -81,7 +81,7 @@ func (w *Writer) claim(ctx context.Context, plain []byte, full bool) (id chunk.I
 }
 
 // AddEncoded stores a chunk that is encoded already, as Repository.ReadEncoded of
-// another repository returns it. The caller answers for id, codec, size and stored
+// another repository of the same identity returns it. The caller answers for id, codec, size and stored
 // belonging together; what cannot be true fails with ErrInvalid, and so does a
 // difference, under the codec chunk.Delta, whose base Session.HasFull does not know.
 // Otherwise it is like Add.
@@ -108,7 +108,7 @@ func (w *Writer) AddEncoded(ctx context.Context, id chunk.ID, codec chunk.Codec,
 	if delta {
 		w.session.newDelta.Add(int64(size))
 	}
-	start := len(w.pack.buf)
+	start := w.pack.begin()
 	w.pack.buf = append(w.pack.buf, stored...)
 	return true, w.added(ctx, id, start, size, codec)
 }
@@ -128,7 +128,7 @@ func (w *Writer) added(ctx context.Context, id chunk.ID, start, plain int, codec
 // is.
 func (w *Writer) room(ctx context.Context, n int) error {
 	limit := w.session.repo.opts.PackSize + packHeadroom
-	if w.pack != nil && len(w.pack.entries) > 0 && w.pack.size()+packRecordSize+n > limit {
+	if w.pack != nil && len(w.pack.entries) > 0 && w.pack.size()+packRecordSize+n+w.pack.keys.frameRoom() > limit {
 		if err := w.Flush(ctx); err != nil {
 			return err
 		}
@@ -137,7 +137,7 @@ func (w *Writer) room(ctx context.Context, n int) error {
 		select {
 		case w.pack = <-w.session.buffers:
 		default:
-			w.pack = &packBuilder{}
+			w.pack = &packBuilder{keys: w.session.repo.store.keys}
 		}
 		w.pack.reset()
 	}

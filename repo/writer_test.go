@@ -258,7 +258,7 @@ func TestLargestChunks(t *testing.T) {
 func TestChunksMoveEncoded(t *testing.T) {
 	ctx := t.Context()
 	from := newTestRepo(t, newTestDriver(), Options{})
-	to := newTestRepo(t, newTestDriver(), Options{})
+	to := newTwin(t, from)
 	plains := [][]byte{rowData(1, 5000), noiseData(1, 5000), {7}}
 	s, err := from.NewSession(ctx)
 	if err != nil {
@@ -291,7 +291,7 @@ func TestChunksMoveEncoded(t *testing.T) {
 	}
 	defer w2.Close()
 	for _, p := range plains {
-		id := chunk.Identify(p)
+		id := identify(t, from, p)
 		stored, codec, size, err := from.ReadEncoded(ctx, id, []byte("in front"))
 		if err != nil || string(stored[:8]) != "in front" || size != len(p) {
 			t.Fatal(size, err)
@@ -313,12 +313,12 @@ func TestChunksMoveEncoded(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, p := range plains {
-		got, err := to.ReadChunk(ctx, chunk.Identify(p), []byte("x"))
+		got, err := to.ReadChunk(ctx, identify(t, from, p), []byte("x"))
 		if err != nil || string(got) != "x"+string(p) {
 			t.Errorf("ReadChunk: %v", err)
 		}
 	}
-	_, _, _, err = to.ReadEncoded(ctx, chunk.Identify([]byte("unknown")), nil)
+	_, _, _, err = to.ReadEncoded(ctx, identify(t, to, []byte("unknown")), nil)
 	var ce *ChunkError
 	if !errors.As(err, &ce) || !errors.Is(err, ErrMissing) {
 		t.Errorf("ReadEncoded of an unknown chunk: %v", err)

@@ -1,0 +1,517 @@
+package repo
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"gocloud.dev/blob"
+	"gocloud.dev/secrets"
+	"gocloud.dev/secrets/localsecrets"
+
+	"github.com/holdstill/holdstill/chunk"
+)
+
+// cheap makes trying a passphrase cost little, for tests.
+var cheap = PassphraseOptions{Argon2: Argon2{Time: 1, Memory: minArgonMemory, Threads: 1}}
+
+func passphrase(s string) KeySource { return Passphrase([]byte(s), cheap) }
+
+func keeper(seed byte) KeySource { return Keeper(localsecrets.NewKeeper([32]byte{seed})) }
+
+// newEncrypted makes an encrypted repository in d and opens it.
+func newEncrypted(t testing.TB, d *testDriver, e Encryption) *Repository {
+	t.Helper()
+	b := d.bucket(t)
+	if err := Init(t.Context(), b, InitOptions{Encryption: &e}); err != nil {
+		t.Fatal(err)
+	}
+	return openTestRepo(t, b, Options{Key: e.Key})
+}
+
+func wantErr(t testing.TB, what string, err, want error) {
+	t.Helper()
+	if !errors.Is(err, want) {
+		t.Errorf("%s: error %v, want %v", what, err, want)
+	}
+}
+
+// Nothing of what is stored shows in the store: no text, no path, no chunk ID.
+func TestEncryptionHidesContents(t *testing.T) {
+	d := newTestDriver()
+	r := newEncrypted(t, d, Encryption{Key: passphrase("correct horse"), Label: "first"})
+	files := smallFiles(1)
+	mustSnapshot(t, r, "one", files, fixedCutter(t, 512))
+	files["meta/bolt.db"] = edited(files["meta/bolt.db"], 300)
+	mustDeltaSnapshot(t, r, "two", files, "one", fixedCutter(t, 512))
+	wantSnapshot(t, r, "two", files)
+	wantSound(t, r)
+	needles := map[string][]byte{"the passphrase": []byte("correct horse"), "a path": []byte("meta/"), "a field": []byte("consistency")}
+	for name, secret := range map[string][]byte{"identity": r.store.keys.identity[:], "data": r.store.keys.data[:], "objects": r.store.keys.objects} {
+		needles["secret "+name] = secret
+	}
+	for path, data := range files {
+		if len(data) < 100 {
+			continue
+		}
+		needles[path] = data[40:60]
+		id, plain := identify(t, r, data[:512]), chunk.Identify(data[:512])
+		needles["ID in "+path], needles["public ID in "+path] = id[:], plain[:]
+	}
+	for _, key := range d.keys("") {
+		for what, needle := range needles {
+			if bytes.Contains(d.get(key), needle) {
+				t.Errorf("%s shows %s", key, what)
+			}
+		}
+	}
+	again := openTestRepo(t, d.bucket(t), Options{Key: passphrase("correct horse")})
+	wantSnapshot(t, again, "two", files)
+	if got := again.KeyFingerprints(); !slices.Equal(got, r.KeyFingerprints()) || len(got) != 1 || len(got[0].SHA256) != 64 {
+		t.Errorf("fingerprints %v", got)
+	}
+}
+
+func TestWrongKeys(t *testing.T) {
+	ctx := t.Context()
+	d, plain := newTestDriver(), newTestDriver()
+	newEncrypted(t, d, Encryption{Key: passphrase("right")})
+	newKeeper := newTestDriver()
+	newEncrypted(t, newKeeper, Encryption{Key: keeper(1)})
+	if err := Init(ctx, plain.bucket(t), InitOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	asked := errors.New("nobody there")
+	for name, tt := range map[string]struct {
+		d    *testDriver
+		key  KeySource
+		want error
+		text string
+	}{
+		"right":                  {d, passphrase("right"), nil, ""},
+		"right keeper":           {newKeeper, keeper(1), nil, ""},
+		"none":                   {d, nil, ErrKey, "set Options.Key"},
+		"wrong":                  {d, passphrase("left"), ErrKey, "opens none of 1"},
+		"empty":                  {d, passphrase(""), ErrKey, "empty"},
+		"a keeper":               {d, keeper(1), ErrKey, "kind"},
+		"wrong keeper":           {newKeeper, keeper(2), ErrKey, "opens none of 1"},
+		"passphrase, not keeper": {newKeeper, passphrase("right"), ErrKey, "kind"},
+		"not encrypted":          {plain, passphrase("right"), ErrKey, "not encrypted"},
+		"nobody to ask":          {d, PassphraseFunc(func(context.Context) ([]byte, error) { return nil, asked }, cheap), asked, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r, err := Open(ctx, tt.d.bucket(t), Options{Key: tt.key})
+			if !errors.Is(err, tt.want) || (err == nil) != (r != nil) || err != nil && !strings.Contains(err.Error(), tt.text) {
+				t.Errorf("error %v", err)
+			}
+			if err != nil && (strings.Contains(err.Error(), "left") || errors.Is(err, ErrCorrupt)) {
+				t.Errorf("error %v", err)
+			}
+		})
+	}
+	cancelled, cancel := context.WithCancel(ctx)
+	cancel()
+	_, err := Open(cancelled, d.bucket(t), Options{Key: passphrase("right")})
+	wantErr(t, "a cancelled context", err, context.Canceled)
+}
+
+func TestBadEncryptionSettings(t *testing.T) {
+	ask := passphrase("x")
+	for name, e := range map[string]Encryption{
+		"no key":        {},
+		"long label":    {Key: ask, Label: strings.Repeat("x", maxSlotLabel+1)},
+		"label":         {Key: ask, Label: "\xff"},
+		"memory":        {Key: Passphrase([]byte("x"), PassphraseOptions{Argon2{Memory: 1 << 40}})},
+		"little memory": {Key: Passphrase([]byte("x"), PassphraseOptions{Argon2{Memory: 1 << 20}})},
+		"odd memory":    {Key: Passphrase([]byte("x"), PassphraseOptions{Argon2{Memory: minArgonMemory + 1}})},
+		"time":          {Key: Passphrase([]byte("x"), PassphraseOptions{Argon2{Time: 17}})},
+		"threads":       {Key: Passphrase([]byte("x"), PassphraseOptions{Argon2{Threads: 17}})},
+		"product":       {Key: Passphrase([]byte("x"), PassphraseOptions{Argon2{Time: 5, Memory: 1 << 30}})},
+	} {
+		d := newTestDriver()
+		err := Init(t.Context(), d.bucket(t), InitOptions{Encryption: &e})
+		if !errors.Is(err, ErrInvalid) || len(d.keys("")) > 0 {
+			t.Errorf("%s: %v, left %q", name, err, d.keys(""))
+		}
+	}
+}
+
+func keyIDs(t testing.TB, r *Repository) (ids []string) {
+	t.Helper()
+	for k, err := range r.Keys(t.Context()) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		ids = append(ids, k.ID)
+	}
+	return ids
+}
+
+// A passphrase is changed while others write; nothing is written anew, and the old one
+// does not open the repository any more.
+func TestPassphraseChange(t *testing.T) {
+	ctx := t.Context()
+	d := newTestDriver()
+	r := newEncrypted(t, d, Encryption{Key: passphrase("old"), Label: "first"})
+	mustSnapshot(t, r, "before", smallFiles(1), fixedCutter(t, 512))
+	before := d.copy()
+	var wg sync.WaitGroup
+	for n := range 3 {
+		wg.Go(func() {
+			if err := takeSnapshot(ctx, r, fmt.Sprint("during-", n), smallFiles(uint64(n)+2), fixedCutter(t, 512)); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	added, err := r.AddKey(ctx, passphrase("new"), AddKeyOptions{Label: "second"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.AddKey(ctx, keeper(9), AddKeyOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	var slots []KeySlot
+	for k, err := range r.Keys(ctx) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		slots = append(slots, k)
+	}
+	if len(slots) != 3 || slots[0].Label != "first" || slots[1] != added || slots[2].Kind != KindKeeper || slots[0].Kind != KindPassphrase {
+		t.Fatalf("slots %+v", slots)
+	}
+	if err := r.RemoveKey(ctx, slots[0].ID); err != nil {
+		t.Fatal(err)
+	}
+	wg.Wait()
+	_, err = Open(ctx, d.bucket(t), Options{Key: passphrase("old")})
+	wantErr(t, "the old passphrase", err, ErrKey)
+	for _, key := range []KeySource{passphrase("new"), keeper(9)} {
+		again := openTestRepo(t, d.bucket(t), Options{Key: key})
+		wantSnapshot(t, again, "before", smallFiles(1))
+		wantSnapshot(t, again, "during-2", smallFiles(4))
+		wantSound(t, again)
+	}
+	for _, key := range before.keys("") {
+		if key != slotKey(slots[0].ID) && !bytes.Equal(before.get(key), d.get(key)) && !strings.HasPrefix(key, indexPrefix) {
+			t.Errorf("%s was changed", key)
+		}
+	}
+}
+
+func TestLastKeyStays(t *testing.T) {
+	ctx := t.Context()
+	d := newTestDriver()
+	r := newEncrypted(t, d, Encryption{Key: passphrase("a")})
+	ids := keyIDs(t, r)
+	wantErr(t, "the last slot", r.RemoveKey(ctx, ids[0]), ErrKey)
+	wantErr(t, "no slot's ID", r.RemoveKey(ctx, "../x"), ErrInvalid)
+	wantErr(t, "another slot", r.RemoveKey(ctx, strings.Repeat("0", 32)), ErrNotFound)
+	if _, err := r.AddKey(ctx, passphrase("b"), AddKeyOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	// Two processes remove one slot each. Both look before either deletes.
+	ids = keyIDs(t, r)
+	var both sync.WaitGroup
+	both.Add(2)
+	d.before = func(_ context.Context, o op) error {
+		if o.kind == "delete" {
+			both.Done()
+			both.Wait()
+		}
+		return nil
+	}
+	errs := make([]error, 2)
+	var wg sync.WaitGroup
+	for n, id := range ids {
+		wg.Go(func() { errs[n] = r.RemoveKey(ctx, id) })
+	}
+	wg.Wait()
+	d.before = nil
+	left := keyIDs(t, r)
+	if len(left) == 0 || errs[0] == nil && errs[1] == nil {
+		t.Errorf("left %q, errors %v", left, errs)
+	}
+	for n, id := range ids {
+		if (errs[n] != nil) != slices.Contains(left, id) {
+			t.Errorf("slot %s: %v, left %q", id, errs[n], left)
+		}
+	}
+	for len(keyIDs(t, r)) < maxSlots {
+		if _, err := r.AddKey(ctx, keeper(1), AddKeyOptions{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_, err := r.AddKey(ctx, keeper(1), AddKeyOptions{})
+	wantErr(t, "one slot too many", err, ErrInvalid)
+}
+
+func TestKeysOfPlainRepository(t *testing.T) {
+	r := newTestRepo(t, newTestDriver(), Options{})
+	if encryptedVariant() {
+		return
+	}
+	for _, err := range r.Keys(t.Context()) {
+		wantErr(t, "Keys", err, ErrKey)
+	}
+	_, err := r.AddKey(t.Context(), passphrase("x"), AddKeyOptions{})
+	wantErr(t, "AddKey", err, ErrKey)
+	wantErr(t, "RemoveKey", r.RemoveKey(t.Context(), strings.Repeat("0", 32)), ErrKey)
+	if r.Encrypted() || r.KeyFingerprints() != nil {
+		t.Error("it says that it is encrypted")
+	}
+}
+
+// An Init that died before the configuration was there leaves a slot that disturbs nobody.
+func TestInitAfterCrash(t *testing.T) {
+	ctx := t.Context()
+	for name, key := range map[string]KeySource{"passphrase": passphrase("p"), "keeper": keeper(3)} {
+		d := newTestDriver()
+		died := errors.New("died")
+		d.before = func(_ context.Context, o op) error {
+			if o.kind == "create" && o.key == configKey {
+				return died
+			}
+			return nil
+		}
+		wantErr(t, name, Init(ctx, d.bucket(t), InitOptions{Encryption: &Encryption{Key: key}}), died)
+		d.before = nil
+		if len(d.keys(slotPrefix)) != 1 {
+			t.Fatalf("%s: left %q", name, d.keys(""))
+		}
+		r := newEncrypted(t, d, Encryption{Key: key})
+		if ids := keyIDs(t, r); len(ids) != 1 {
+			t.Errorf("%s: slots %q", name, ids)
+		}
+		// And of two at once one wins, and the other takes its slot away.
+		wantErr(t, name, Init(ctx, d.bucket(t), InitOptions{Encryption: &Encryption{Key: key}}), ErrRepositoryExists)
+		if n := len(d.keys(slotPrefix)); n != 2 {
+			t.Errorf("%s: %d slots are left", name, n)
+		}
+		wantSound(t, r)
+	}
+}
+
+// A lost answer to a create is no failure.
+func TestAddKeyWithLostAnswer(t *testing.T) {
+	d := newTestDriver()
+	r := newEncrypted(t, d, Encryption{Key: passphrase("p")})
+	d.after = func(_ context.Context, o op) error {
+		if o.kind == "create" {
+			return errors.New("connection lost")
+		}
+		return nil
+	}
+	k, err := r.AddKey(t.Context(), keeper(1), AddKeyOptions{})
+	d.after = nil
+	if err != nil || !slices.Contains(keyIDs(t, r), k.ID) {
+		t.Errorf("%+v, %v", k, err)
+	}
+}
+
+// Repositories that share an identity take each other's encoded chunks, and nothing else
+// of each other's.
+func TestSameIdentity(t *testing.T) {
+	ctx := t.Context()
+	plain := newEncryptedOrPlain(t, nil)
+	first := newEncrypted(t, newTestDriver(), Encryption{Key: passphrase("1")})
+	stranger := newEncrypted(t, newTestDriver(), Encryption{Key: passphrase("1")})
+	twin := newEncrypted(t, newTestDriver(), Encryption{Key: passphrase("2"), SameIdentityAs: first})
+	ofPlain := newEncrypted(t, newTestDriver(), Encryption{Key: passphrase("3"), SameIdentityAs: plain})
+	for _, tt := range []struct {
+		a, b *Repository
+		want bool
+	}{
+		{first, first, true}, {first, twin, true}, {first, stranger, false}, {first, plain, false}, {first, ofPlain, false},
+		{plain, plain, true}, {plain, ofPlain, true}, {ofPlain, twin, false},
+	} {
+		if tt.a.SameIdentity(tt.b) != tt.want || tt.b.SameIdentity(tt.a) != tt.want {
+			t.Errorf("%v and %v: not %v", tt.a.KeyFingerprints(), tt.b.KeyFingerprints(), tt.want)
+		}
+	}
+	data := rowData(1, 3<<20)
+	cuts := func(r *Repository) (n []int) {
+		for p := data; len(p) > 0; {
+			cut := r.Gear().Next(p, true)
+			n = append(n, cut)
+			p = p[cut:]
+		}
+		return n
+	}
+	if !slices.Equal(cuts(first), cuts(twin)) || slices.Equal(cuts(first), cuts(stranger)) || slices.Equal(cuts(first), cuts(plain)) || !slices.Equal(cuts(plain), cuts(ofPlain)) {
+		t.Error("cuts are not shared as identities are")
+	}
+	for n, pair := range [][2]*Repository{{first, twin}, {plain, ofPlain}, {ofPlain, plain}} {
+		from, to := pair[0], pair[1]
+		page := rowData(uint64(n)+5, 4000)
+		mustSnapshot(t, from, fmt.Sprint("s", n), map[string][]byte{"f": page}, fixedCutter(t, 4096))
+		s, err := to.NewSession(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		w, err := s.NewWriter()
+		if err != nil {
+			t.Fatal(err)
+		}
+		id := identify(t, from, page)
+		stored, codec, size, err := from.ReadEncoded(ctx, id, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if fresh, err := w.AddEncoded(ctx, id, codec, stored, size); err != nil || !fresh {
+			t.Fatal(fresh, err)
+		}
+		if err := errors.Join(w.Flush(ctx), s.Commit(ctx, &Manifest{ID: "copied"})); err != nil {
+			t.Fatal(err)
+		}
+		w.Close()
+		if got, err := to.ReadChunk(ctx, id, nil); err != nil || !bytes.Equal(got, page) {
+			t.Error(err)
+		}
+		wantSound(t, to)
+	}
+}
+
+func newEncryptedOrPlain(t testing.TB, e *Encryption) *Repository {
+	t.Helper()
+	b := newTestDriver().bucket(t)
+	if err := Init(t.Context(), b, InitOptions{Encryption: e}); err != nil {
+		t.Fatal(err)
+	}
+	r, err := Open(t.Context(), b, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// No form of printing shows a secret.
+func TestSecretsAreNotPrinted(t *testing.T) {
+	word := "open sesame, said the cat"
+	source := Passphrase([]byte(word), cheap)
+	key := [32]byte([]byte("0123456789-a-key-of-32-bytes-abc"))
+	k := localsecrets.NewKeeper(key)
+	d := newTestDriver()
+	r := newEncrypted(t, d, Encryption{Key: source})
+	slot, err := r.AddKey(t.Context(), Keeper(k), AddKeyOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := r.NewSession(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Abort(t.Context())
+	w, err := s.NewWriter()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	if _, _, err := w.Add(t.Context(), rowData(1, 500)); err != nil {
+		t.Fatal(err)
+	}
+	w.Flush(t.Context())
+	opts := Options{Key: source}
+	needles := []string{word, fmt.Sprint([]byte(word)), fmt.Sprintf("%x", word), string(key[:]), fmt.Sprintf("%x", key)}
+	for _, secret := range [][]byte{r.store.keys.data[:], r.store.keys.identity[:], r.store.keys.objects, r.store.keys.slots, r.store.keys.identityKey} {
+		needles = append(needles, fmt.Sprint(secret), fmt.Sprintf("%x", secret), string(secret), fmt.Sprintf("%#v", secret))
+	}
+	things := map[string]any{
+		"source": source, "keeper": Keeper(k), "Options": opts, "*Options": &opts, "InitOptions": InitOptions{Encryption: &Encryption{Key: source}},
+		"Encryption": Encryption{Key: source}, "Repository": r, "session": s, "writer": w, "keyring": r.store.keys, "secrets": r.store.keys.secretPair,
+		"slot": slot, "fingerprints": r.KeyFingerprints(),
+	}
+	for name, thing := range things {
+		texts := []string{}
+		for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%x", "%q", "%d"} {
+			texts = append(texts, fmt.Sprintf(verb, thing))
+		}
+		if data, err := json.Marshal(thing); err == nil {
+			texts = append(texts, string(data))
+		}
+		for _, text := range texts {
+			for _, needle := range needles {
+				if strings.Contains(text, needle) {
+					t.Errorf("%s shows a secret: %.300s", name, text)
+				}
+			}
+		}
+	}
+	_, err = Open(t.Context(), d.bucket(t), Options{Key: Passphrase([]byte(word+"!"), cheap)})
+	wantErr(t, "wrong", err, ErrKey)
+	if strings.Contains(err.Error(), word) {
+		t.Errorf("the error shows it: %v", err)
+	}
+}
+
+// A keeper whose service is not there is told from a wrong key by its cause.
+func TestKeeperTrouble(t *testing.T) {
+	closed := localsecrets.NewKeeper([32]byte{1})
+	d := newTestDriver()
+	newEncrypted(t, d, Encryption{Key: keeper(1)})
+	if err := closed.Close(); err != nil {
+		t.Fatal(err)
+	}
+	_, err := Open(t.Context(), d.bucket(t), Options{Key: Keeper(closed)})
+	wantErr(t, "a closed keeper", err, ErrKey)
+	wantErr(t, "a closed keeper at Init", Init(t.Context(), newTestDriver().bucket(t), InitOptions{Encryption: &Encryption{Key: Keeper(closed)}}), errClosedKeeper(closed))
+}
+
+func errClosedKeeper(k *secrets.Keeper) error {
+	_, err := k.Encrypt(context.Background(), nil)
+	for errors.Unwrap(err) != nil {
+		err = errors.Unwrap(err)
+	}
+	return err
+}
+
+// Sealing and opening frames allocates nothing.
+func TestFramesAllocateNothing(t *testing.T) {
+	r := newEncrypted(t, newTestDriver(), Encryption{Key: keeper(1)})
+	data := noiseData(1, 64<<10)
+	id := identify(t, r, data)
+	buf := make([]byte, 0, len(data)+frameOverhead)
+	room := make([]byte, 0, len(data))
+	var context frameContext
+	context.set(&id, uint32(len(data)), chunk.Raw)
+	var err error
+	allocs := testing.AllocsPerRun(20, func() {
+		buf = append(buf[:0], make([]byte, frameNonceSize)...)
+		buf = r.store.keys.sealFrame(append(buf, data...), 0, &id, &context)
+		room, err = r.store.keys.openFrame(room[:0], buf, &id, &context)
+	})
+	if err != nil || !bytes.Equal(room, data) || allocs > 0 {
+		t.Errorf("%v allocations, error %v", allocs, err)
+	}
+	// Without room for the tag it moves, and is right all the same.
+	short := append(make([]byte, 0, frameNonceSize+100), make([]byte, frameNonceSize)...)
+	short = r.store.keys.sealFrame(append(short, data[:100]...), 0, &id, &context)
+	if got, err := r.store.keys.openFrame(nil, short, &id, &context); err != nil || !bytes.Equal(got, data[:100]) {
+		t.Errorf("moved: %v", err)
+	}
+}
+
+// encryptedTiny is an encrypted repository with a little of everything.
+func encryptedTiny(t testing.TB, e Encryption) (*testDriver, *Repository, map[string]map[string][]byte) {
+	t.Helper()
+	d := newTestDriver()
+	r := newEncrypted(t, d, e)
+	snapshots := map[string]map[string][]byte{"first": {"a": rowData(1, 1500)}, "second": {"a": rowData(1, 1500), "b": noiseData(1, 700)}}
+	for _, id := range slices.Sorted(maps.Keys(snapshots)) {
+		mustSnapshot(t, r, id, snapshots[id], fixedCutter(t, 512))
+	}
+	return d, r, snapshots
+}
+
+// reopen opens what d holds without closing the test's bucket twice.
+func reopen(t testing.TB, d *testDriver, key KeySource) (*Repository, error) {
+	t.Helper()
+	return Open(t.Context(), blob.NewBucket(d), Options{Key: key})
+}
