@@ -186,6 +186,7 @@ var codeClasses = map[string]ErrorClass{
 	"AuthenticationFailed":  ClassAuthentication,
 	"InvalidAuthentication": ClassAuthentication,
 	"RequestTimeTooSkewed":  ClassAuthentication,
+	"XAdminUserNotFound":    ClassAuthentication,
 
 	"AccessDenied":                    ClassPermission,
 	"AccountProblem":                  ClassPermission,
@@ -237,7 +238,11 @@ func ClassOfCode(code string) ErrorClass { return codeClasses[code] }
 // objectError names what was done to which object, and keeps both the cause and what it means here, so that callers can
 // ask for either.
 func objectError(verb, key string, err error) error {
-	if sentinel := sentinels[classify(err)]; sentinel != nil && !errors.Is(err, sentinel) {
+	class := classify(err)
+	if class == ClassNotFound && (verb == "create" || verb == "list") {
+		class = ClassNoBucket // neither needs an object that exists
+	}
+	if sentinel := sentinels[class]; sentinel != nil && !errors.Is(err, sentinel) {
 		return fmt.Errorf("repo: %s %s: %w: %w", verb, key, sentinel, err)
 	}
 	return fmt.Errorf("repo: %s %s: %w", verb, key, err)

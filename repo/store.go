@@ -125,10 +125,7 @@ func (s store) absent(ctx context.Context, err error) error {
 		_, _, err := s.bucket.ListPage(ctx, blob.FirstPageToken, 1, &blob.ListOptions{Prefix: configKey})
 		return err
 	})
-	switch {
-	case errors.Is(listed, errKeyMissing):
-		return fmt.Errorf("%w: %w", ErrNoBucket, listed)
-	case listed != nil:
+	if listed != nil {
 		return listed
 	}
 	return fmt.Errorf("%w: %w", ErrNotRepository, err)

@@ -1,0 +1,16 @@
+// Command holdstill looks after a snapshot repository, also in the cloud. It is the
+// command of the same name in snapshot/cmd, with all drivers:
+//
+//	holdstill check -config locations.json -repo S3:backups/app
+//
+// where locations.json holds the section that the location names:
+//
+//	{"S3": {"type": "s3", "provider": "AWS", "region": "eu-central-1", "env_auth": "true"}}
+package main
+
+import (
+	"github.com/holdstill/holdstill/internal/command"
+	_ "github.com/holdstill/holdstill/repo/cloud/all"
+)
+
+func main() { command.Main() }
