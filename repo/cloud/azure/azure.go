@@ -165,7 +165,7 @@ func (c section) identity() (azcore.TokenCredential, error) {
 func signedURL(text, name string) (string, error) {
 	u, err := url.Parse(text)
 	if err != nil || u.Host == "" || u.RawQuery == "" {
-		return "", errors.New("write a URL with its signature, as in https://ACCOUNT.blob.core.windows.net/?sv=...&sig=...")
+		return "", errors.New("write a URL with its signature, as in https://ACCOUNT.blob.core.windows.net/?sv=VERSION&sig=SIGNATURE")
 	}
 	path := strings.Trim(u.Path, "/")
 	if last := path[strings.LastIndexByte(path, '/')+1:]; last != name {
