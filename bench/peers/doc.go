@@ -3,7 +3,7 @@
 // rsync, rclone, and RocksDB's own backup command.
 //
 //	go run ./peers                             # 256 MiB; a Markdown table on stdout
-//	go run ./peers -size 3072 -runs 3 -svg peers.svg
+//	go run ./peers -size 3072 -runs 3 -svg peers/chart.svg
 //	go run ./peers -install                    # apt-get install what is missing, then run
 //
 // It makes a Pebble directory, a bbolt file and a SQLite file, and a second

@@ -114,10 +114,37 @@ func TestChart(t *testing.T) {
 	if want := 2*len(panels()) - 1 + 1; bars != want {
 		t.Errorf("%d bars, want %d", bars, want)
 	}
-	for _, part := range []string{"\n<b> & \"c\"\n", "\nholdstill\n", "\n3.00 s\n", "First snapshot: time", "testos"} {
+	for _, part := range []string{"\n<b> & \"c\"\n", "\nholdstill\n", "\n3.00 s\n", "First snapshot\n", ": time\n", "testos; medians of 3 runs"} {
 		if !strings.Contains(texts, part) {
 			t.Errorf("the texts lack %q:\n%s", part, texts)
 		}
+	}
+}
+
+// The chart is readable where styles are not known, and on dark pages where they are.
+func TestChartColours(t *testing.T) {
+	chart := sample().chart()
+	if !strings.Contains(chart, "prefers-color-scheme:dark") {
+		t.Error("it has no colours for dark pages")
+	}
+	for line := range strings.Lines(chart) {
+		if strings.Contains(line, "class=") && !strings.Contains(line, "fill=") && !strings.Contains(line, "stroke=") {
+			t.Errorf("no colour without styles: %s", line)
+		}
+	}
+}
+
+// The shortest bar stands first, and a peer without a figure nowhere.
+func TestBars(t *testing.T) {
+	r := sample()
+	r.records[0].figures[first] = []figure{{seconds: 7}}
+	r.records[1].figures[first] = []figure{{seconds: 5}}
+	var names []string
+	for _, b := range r.bars(panels()[0]) {
+		names = append(names, b.name+" "+b.label)
+	}
+	if got, want := strings.Join(names, ", "), "a|b 5.00 s, holdstill 7.00 s"; got != want {
+		t.Errorf("got %q, want %q", got, want)
 	}
 }
 
