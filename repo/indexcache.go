@@ -230,7 +230,7 @@ const fetchPiece = 4 << 20
 // memory. The caller holds the lock.
 func (c *indexCache) fetch(ctx context.Context, s store, id indexID, size int64) (x mappedIndex, err error) {
 	key := indexKey(id)
-	if size > maxIndexSize {
+	if size > maxIndexSize+s.keys.objectRoom(key) {
 		return x, corrupt(key, "its %d bytes are more than the %d allowed", size, int64(maxIndexSize))
 	}
 	f, err := os.CreateTemp(c.dir, c.tempPattern())
@@ -241,15 +241,8 @@ func (c *indexCache) fetch(ctx context.Context, s store, id indexID, size int64)
 		_ = f.Close()
 		_ = os.Remove(f.Name())
 	}()
-	piece := make([]byte, min(fetchPiece, size))
-	for at := int64(0); at < size; at += int64(len(piece)) {
-		piece = piece[:min(fetchPiece, size-at)]
-		if err := s.readRange(ctx, key, piece, at); err != nil {
-			return x, err
-		}
-		if _, err := f.Write(piece); err != nil {
-			return x, &cacheError{err}
-		}
+	if err := fetchTo(ctx, s, key, size, f); err != nil {
+		return x, err
 	}
 	m, err := openMapping(f)
 	if err != nil {
@@ -260,6 +253,32 @@ func (c *indexCache) fetch(ctx context.Context, s store, id indexID, size int64)
 		err = &cacheError{err} // it is not the object that is damaged
 	}
 	return x, err
+}
+
+// fetchTo copies an object of a size to a file. One that is sealed is in memory as a
+// whole meanwhile: nothing of it may be believed before all of it was seen.
+func fetchTo(ctx context.Context, s store, key string, size int64, f *os.File) error {
+	if s.keys.sealsObject(key) {
+		data, err := s.readAll(ctx, key, maxIndexSize)
+		if err != nil {
+			return err
+		}
+		if _, err := f.Write(data); err != nil {
+			return &cacheError{err}
+		}
+		return nil
+	}
+	piece := make([]byte, min(fetchPiece, size))
+	for at := int64(0); at < size; at += int64(len(piece)) {
+		piece = piece[:min(fetchPiece, size-at)]
+		if err := s.readRange(ctx, key, piece, at); err != nil {
+			return err
+		}
+		if _, err := f.Write(piece); err != nil {
+			return &cacheError{err}
+		}
+	}
+	return nil
 }
 
 // cacheError is a failure of the cache's folder, and not of the bucket.

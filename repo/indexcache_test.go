@@ -34,18 +34,19 @@ type indexBucket struct {
 	*testDriver
 	rng  *rand.Rand
 	live map[indexID][]packContent
+	keys *keyring
 }
 
 func newIndexBucket(t testing.TB, seed uint64) *indexBucket {
 	d := newTestDriver()
-	newTestRepo(t, d, Options{})
-	return &indexBucket{d, rand.New(rand.NewPCG(seed, 5)), make(map[indexID][]packContent)}
+	r := newTestRepo(t, d, Options{})
+	return &indexBucket{d, rand.New(rand.NewPCG(seed, 5)), make(map[indexID][]packContent), r.store.keys}
 }
 
 // write puts an index into the bucket that supersedes others.
 func (b *indexBucket) write(packs []packContent, superseded ...indexID) indexID {
 	data, x := buildIndex(packs, superseded)
-	b.put(indexKey(x.id), data)
+	b.put(indexKey(x.id), b.keys.sealObject(indexKey(x.id), data))
 	for _, id := range superseded {
 		delete(b.live, id)
 	}
@@ -333,7 +334,7 @@ func TestCacheChangesUnderMapping(t *testing.T) {
 			r.cache.clear()
 			wantSnapshot(t, r, "s", files)
 			for _, size := range []int{512, 9} {
-				id := chunk.Identify(files["f"][:size])
+				id := identify(t, r, files["f"][:size])
 				_, err := r.ReadChunk(t.Context(), id, nil)
 				if (err == nil) != (size == 512) || err != nil && !errors.Is(err, ErrMissing) {
 					t.Errorf("chunk of %d bytes: %v", size, err)

@@ -61,7 +61,7 @@ func newTwinIn(t testing.TB, d *testDriver, other *Repository) *Repository {
 // identify returns the ID that a chunk has in a repository.
 func identify(t testing.TB, r *Repository, plain []byte) chunk.ID {
 	t.Helper()
-	h, err := r.store.keys.newIdentifier()
+	h, err := r.NewIdentifier()
 	if err != nil {
 		t.Fatal(err)
 	}
