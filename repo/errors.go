@@ -48,6 +48,9 @@ var (
 	// no sign of life for CollectOptions.LeaseTimeout. What it stored does not count:
 	// begin anew.
 	ErrGivenUp = errors.New("repo: the session was given up by a collection")
+	// ErrNoLeases means that a repository cannot be collected, since it was made before
+	// writers had to hold leases.
+	ErrNoLeases = errors.New("repo: the repository was made before there were collections")
 	// ErrCondemned means that a snapshot needs what a collection is about to delete or
 	// to move: it must not be built on now.
 	ErrCondemned = errors.New("repo: condemned by a collection")

@@ -85,13 +85,36 @@ func (r *Repository) ReadChunk(ctx context.Context, id chunk.ID, dst []byte) ([]
 		return dst, err
 	}
 	out, err := r.readFrom(ctx, id, places, dst)
-	if err == nil || !r.indexMisled(ctx, id) {
+	if err == nil {
+		return out, nil
+	}
+	if r.indexMisled(ctx, id) {
+		if places, err = r.locate(ctx, id); err != nil {
+			return dst, err
+		}
+	} else if places = r.moved(ctx, id, places, err); places == nil {
 		return out, err
 	}
-	if places, err = r.locate(ctx, id); err != nil {
-		return dst, err
-	}
 	return r.readFrom(ctx, id, places, dst)
+}
+
+// moved returns where a chunk is by now, if it could not be read since a collection has
+// moved it, or what it is a difference to; nil if there is nothing new to be known.
+func (r *Repository) moved(ctx context.Context, id chunk.ID, before []location, err error) []location {
+	if err == nil || !errors.Is(err, ErrMissing) || ctx.Err() != nil {
+		return nil
+	}
+	var base *BaseError
+	ofBase := errors.As(err, &base)
+	set, err := r.refreshIndex(ctx)
+	if err != nil {
+		return nil
+	}
+	places := set.locate(&id)
+	if ofBase || !slices.Equal(places, before) {
+		return places
+	}
+	return nil
 }
 
 // indexMisled reports, of a chunk that could not be read, whether a file of the index

@@ -151,6 +151,10 @@ type Repository struct {
 	plans planCache
 	// ended holds the sessionID of each session of this Repository that ended by itself.
 	ended sync.Map
+
+	// clock and collectFault are set by tests.
+	clock        clock
+	collectFault collectFault
 	// fetchBuffers holds what stretches of packs are read into.
 	fetchBuffers sync.Pool // of *[]byte
 

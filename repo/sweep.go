@@ -1,0 +1,493 @@
+package repo
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// A plan is deleted in steps, each of which can be done again by anybody, from what stands
+// in the bucket: see "Collection" in FORMAT.md.
+
+// clock is time as a collection sees it: only ever its own.
+type clock interface {
+	// now returns the time since some moment, by a clock that never goes back.
+	now() time.Duration
+	sleep(ctx context.Context, d time.Duration) error
+}
+
+type realClock struct{ start time.Time }
+
+func (c realClock) now() time.Duration { return time.Since(c.start) }
+
+func (realClock) sleep(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// condemn publishes a plan and carries it out as far as it can be now.
+func (c *collector) condemn(ctx context.Context, packs []packID) error {
+	var id planID
+	_, _ = rand.Read(id[:]) // documented never to fail
+	err := c.repo.createDocument(ctx, planKey(id), newPackList(packs))
+	if err != nil && !errors.Is(err, errKeyExists) {
+		return err
+	}
+	return c.finish(ctx, id, map[string]bool{"": true})
+}
+
+// resume carries on with the plans of collections that ended before they were done.
+func (c *collector) resume(ctx context.Context) error {
+	view, err := c.repo.listGarbage(ctx)
+	if err != nil {
+		return err
+	}
+	for id, objects := range view.plans {
+		if objects[""] {
+			err = c.finish(ctx, id, objects)
+		} else {
+			err = c.forget(ctx, id, objects) // done, but for the last deletes
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// finish carries out a plan, or leaves it for the next collection if sessions are under way
+// that may rely on what it deletes.
+func (c *collector) finish(ctx context.Context, id planID, objects map[string]bool) error {
+	packs, err := c.repo.planPacks(ctx, id)
+	if errors.Is(err, errKeyMissing) {
+		return nil // another collection was faster
+	}
+	if err != nil {
+		return err
+	}
+	if !objects[finalSuffix] {
+		ended, err := c.barrier(ctx, planKey(id)+waitSuffix, true)
+		if err != nil {
+			return err
+		}
+		if !ended && c.fault != faultNoWait {
+			return c.pending(ctx, packs)
+		}
+		if err := c.decidePacks(ctx, id, packs); err != nil {
+			return err
+		}
+	}
+	var list packList
+	err = c.repo.readDocument(ctx, planKey(id)+finalSuffix, maxPlanSize, &list)
+	if errors.Is(err, errKeyMissing) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	// What stands there may come from one who was late: it holds only if the plan was
+	// open after it was written.
+	if open, err := c.open(ctx, id); err != nil || !open {
+		return err
+	}
+	final, err := list.ids(planKey(id) + finalSuffix)
+	if err != nil {
+		return err
+	}
+	return c.sweep(ctx, id, final, objects)
+}
+
+// open says whether a plan is not done yet.
+func (c *collector) open(ctx context.Context, id planID) (bool, error) {
+	_, err := c.repo.store.readAll(ctx, planKey(id), maxPlanSize)
+	if errors.Is(err, errKeyMissing) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// pending counts what could not be deleted yet.
+func (c *collector) pending(ctx context.Context, packs []packID) error {
+	there, err := c.listPacks(ctx)
+	if err != nil {
+		return err
+	}
+	condemned := make(map[packID]bool, len(packs))
+	for _, p := range packs {
+		condemned[p] = true
+	}
+	for _, p := range there {
+		if condemned[p.id] {
+			c.result.PacksPending++
+			c.result.BytesPending += p.size
+		}
+	}
+	return nil
+}
+
+// decidePacks settles which packs of a plan are deleted: those that no snapshot needs, now
+// that nobody can come to need them any more.
+func (c *collector) decidePacks(ctx context.Context, id planID, packs []packID) error {
+	var final []packID
+	if c.fault == faultNoRescue {
+		final = packs
+	} else {
+		m, err := c.mark(ctx, id, packs)
+		if err != nil {
+			return err
+		}
+		for _, p := range packs {
+			if n, ok := m.number[p]; ok && m.packs[n].records == 0 {
+				final = append(final, p)
+			}
+		}
+	}
+	err := c.repo.createDocument(ctx, planKey(id)+finalSuffix, newPackList(final))
+	if errors.Is(err, errKeyExists) {
+		return nil
+	}
+	return err
+}
+
+// sweep takes packs out of the indexes, deletes them, and forgets the plan once no index
+// can come to name them again.
+func (c *collector) sweep(ctx context.Context, id planID, final []packID, objects map[string]bool) error {
+	dead := make(map[packID]bool, len(final))
+	for _, p := range final {
+		dead[p] = true
+	}
+	round := 0
+	for suffix := range objects {
+		if n, err := strconv.Atoi(suffix[min(len(suffix), len(cleanSuffix)):]); err == nil && n > round && suffix == cleanSuffix+strconv.Itoa(n) {
+			round = n
+		}
+	}
+	for {
+		ended := c.fault == faultForgetEarly
+		if round > 0 && !ended {
+			var err error
+			if ended, err = c.barrier(ctx, planKey(id)+cleanSuffix+strconv.Itoa(round), false); err != nil {
+				return err
+			}
+		}
+		dirty, err := c.cleanIndexes(ctx, dead)
+		if err != nil {
+			return err
+		}
+		if err := c.deletePacks(ctx, dead); err != nil {
+			return err
+		}
+		switch {
+		case ended && !dirty:
+			view, err := c.repo.listGarbage(ctx)
+			if err != nil {
+				return err
+			}
+			return c.forget(ctx, id, view.plans[id])
+		case round > 0 && !dirty:
+			return nil // the next collection looks again
+		}
+		round++
+		if err := c.recordLeases(ctx, planKey(id)+cleanSuffix+strconv.Itoa(round)); err != nil {
+			return err
+		}
+	}
+}
+
+// forget deletes what is left of a plan: the plan itself first, so that nobody can take the rest
+// for more than it is.
+func (c *collector) forget(ctx context.Context, id planID, objects map[string]bool) error {
+	for _, suffix := range slices.Sorted(maps.Keys(objects)) { // the empty one is the first
+		if err := c.repo.store.remove(ctx, planKey(id)+suffix); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// deletePacks deletes those packs that are there.
+func (c *collector) deletePacks(ctx context.Context, dead map[packID]bool) error {
+	there, err := c.listPacks(ctx)
+	if err != nil {
+		return err
+	}
+	there = slices.DeleteFunc(there, func(p packInfo) bool { return !dead[p.id] })
+	group, gctx := errgroup.WithContext(ctx)
+	group.SetLimit(8)
+	for n, p := range there {
+		if gctx.Err() != nil {
+			break
+		}
+		c.progress(CollectSweep, int64(n), int64(len(there)))
+		group.Go(func() error { return c.repo.store.remove(gctx, packKey(p.id)) })
+	}
+	if err := group.Wait(); err != nil {
+		return err
+	}
+	if err := context.Cause(ctx); err != nil {
+		return err
+	}
+	for _, p := range there {
+		c.result.PacksDeleted++
+		c.result.BytesFreed += p.size
+	}
+	return nil
+}
+
+// cleanIndexes makes sure that no index names the given packs, and says whether any did.
+func (c *collector) cleanIndexes(ctx context.Context, dead map[packID]bool) (dirty bool, err error) {
+	view, err := c.repo.listGarbage(ctx)
+	if err != nil {
+		return false, err
+	}
+	set, err := c.freshIndex(ctx, view)
+	if err != nil {
+		return false, err
+	}
+	affected, err := c.naming(ctx, set, dead)
+	if errors.Is(err, errKeyMissing) {
+		return c.cleanIndexes(ctx, dead) // merged meanwhile
+	}
+	if err != nil {
+		return false, err
+	}
+	if len(affected.indexes) == 0 {
+		return false, nil
+	}
+	s, err := c.repo.NewSession(ctx)
+	if err != nil {
+		return true, err
+	}
+	defer func() { err = errors.Join(err, s.Abort(ctx)) }()
+	return true, c.rewrite(ctx, s, affected, dead)
+}
+
+// naming returns those indexes of a set that name one of the packs.
+func (c *collector) naming(ctx context.Context, set *indexSet, packs map[packID]bool) (*indexSet, error) {
+	out := &indexSet{}
+	if !slices.ContainsFunc(slices.Collect(maps.Keys(packs)), set.namesPack) {
+		return out, nil
+	}
+	for _, info := range set.infos() {
+		x, err := c.repo.wholeIndex(ctx, set, info.id)
+		if err != nil {
+			return nil, err
+		}
+		if slices.ContainsFunc(x.packs, func(p packInfo) bool { return packs[p.id] }) {
+			out.indexes = append(out.indexes, x)
+		}
+	}
+	return out, nil
+}
+
+// rewrite replaces indexes by ones without the given packs.
+func (c *collector) rewrite(ctx context.Context, s *Session, old *indexSet, dead map[packID]bool) error {
+	sources, records, err := mergeSources(old.sources())
+	if err != nil {
+		return err
+	}
+	// The numbers of the packs that stay, in the same order, so that records stay sorted.
+	var packs []packInfo
+	number := make([]int64, len(sources))
+	for i, p := range sources {
+		number[i] = -1
+		if !dead[p.id] {
+			number[i] = int64(len(packs))
+			packs = append(packs, p)
+		}
+	}
+	var part []indexRecord
+	flush := func(superseded []indexID) error {
+		slices.SortFunc(superseded, func(a, b indexID) int { return slices.Compare(a[:], b[:]) })
+		b := appendIndexHead(packs, superseded, len(part))
+		for i := range part {
+			b = append(b, part[i][:]...)
+		}
+		part = part[:0]
+		x := indexOf(b, packs, superseded)
+		if err := c.repo.writeIndex(ctx, b, x); err != nil {
+			s.lease.unsure.Store(true)
+			return err
+		}
+		return nil
+	}
+	own := indexID(s.lease.id)
+	var replaced []indexID
+	for _, x := range old.indexes {
+		replaced = append(replaced, x.id)
+	}
+	for record, err := range records {
+		if err != nil {
+			return err
+		}
+		to := number[binary.LittleEndian.Uint32(record[32:])]
+		if to < 0 {
+			continue
+		}
+		if len(part) == maxIndexChunks {
+			if err := flush([]indexID{own}); err != nil {
+				return err
+			}
+		}
+		r := *record
+		binary.LittleEndian.PutUint32(r[32:], uint32(to))
+		part = append(part, r)
+	}
+	// Only the last one supersedes, when the others are durable.
+	if err := flush(append(slices.Clone(replaced), own)); err != nil {
+		return err
+	}
+	if _, err := c.repo.store.readAll(ctx, closingKey(s.lease.id), maxClosingSize); !errors.Is(err, errKeyMissing) {
+		s.lease.unsure.Store(true)
+		return errors.Join(ErrGivenUp, err)
+	}
+	for _, id := range replaced {
+		if err := c.repo.store.remove(ctx, indexKey(id)); err != nil {
+			return err
+		}
+	}
+	_, err = c.repo.refreshIndex(ctx)
+	return err
+}
+
+// leases returns the sessions that hold one, and for each a number that changes when it is
+// renewed. Renewals without a lease come as orphans.
+func (c *collector) leases(ctx context.Context) (held map[sessionID]int, orphans []string, err error) {
+	held = make(map[sessionID]int)
+	beats := make(map[sessionID][]int)
+	err = c.repo.store.list(ctx, sessionPrefix, func(o object) error {
+		switch id, beat, ok := parseLeaseKey(o.key); {
+		case ok && beat == 0:
+			held[id] = 0
+		case ok:
+			beats[id] = append(beats[id], beat)
+		}
+		return nil
+	})
+	for id, all := range beats {
+		if _, ok := held[id]; ok {
+			held[id] = slices.Max(all)
+			continue
+		}
+		for _, n := range all {
+			orphans = append(orphans, beatKey(id, n))
+		}
+	}
+	slices.Sort(orphans)
+	return held, orphans, err
+}
+
+// recordLeases notes who is to be waited for: all who hold a lease now, unless it was noted
+// before.
+func (c *collector) recordLeases(ctx context.Context, key string) error {
+	held, _, err := c.leases(ctx)
+	if err != nil {
+		return err
+	}
+	list := sessionList{Sessions: []string{}}
+	for id := range held {
+		list.Sessions = append(list.Sessions, id.String())
+	}
+	slices.Sort(list.Sessions)
+	err = c.repo.createDocument(ctx, key, list)
+	if errors.Is(err, errKeyExists) {
+		return nil
+	}
+	return err
+}
+
+// sighting is when a lease was first seen in its present state.
+type sighting struct {
+	beat  int
+	since time.Duration
+}
+
+// barrier says whether all sessions have ended that are noted under a key, or if nothing is,
+// that hold a lease now. With wait it waits for them, and gives up those that are dead.
+func (c *collector) barrier(ctx context.Context, key string, wait bool) (bool, error) {
+	var list sessionList
+	err := c.repo.readDocument(ctx, key, maxPlanSize, &list)
+	if errors.Is(err, errKeyMissing) {
+		if err = c.recordLeases(ctx, key); err == nil {
+			err = c.repo.readDocument(ctx, key, maxPlanSize, &list)
+		}
+	}
+	if errors.Is(err, errKeyMissing) {
+		return false, nil // the plan was done by another collection
+	}
+	if err != nil {
+		return false, err
+	}
+	start, pause := c.clock.now(), 10*time.Millisecond
+	for {
+		pending, err := c.pendingSessions(ctx, list, wait)
+		if err != nil || pending == 0 {
+			return err == nil, err
+		}
+		if !wait || c.clock.now()-start >= c.opts.MaxWait {
+			return false, nil
+		}
+		c.progress(CollectWait, int64(len(list.Sessions)-pending), int64(len(list.Sessions)))
+		pause = min(2*pause, max(c.opts.LeaseTimeout/50, time.Millisecond), 2*time.Second)
+		if err := c.clock.sleep(ctx, pause); err != nil {
+			return false, err
+		}
+	}
+}
+
+// pendingSessions counts those of a list that have not ended, and gives up the dead ones if
+// watch is set.
+func (c *collector) pendingSessions(ctx context.Context, list sessionList, watch bool) (int, error) {
+	held, _, err := c.leases(ctx)
+	if err != nil {
+		return 0, err
+	}
+	view, err := c.repo.listGarbage(ctx)
+	if err != nil {
+		return 0, err
+	}
+	pending := 0
+	now := c.clock.now()
+	for _, name := range list.Sessions {
+		id, ok := parseSessionID(name)
+		beat, alive := held[id]
+		if !ok || !alive || view.verdicts[id] {
+			continue
+		}
+		if !watch {
+			pending++
+			continue
+		}
+		if !slices.Contains(c.result.Waited, name) {
+			c.result.Waited = append(c.result.Waited, name)
+		}
+		seen, known := c.watched[id]
+		if !known || seen.beat != beat {
+			seen = sighting{beat, now}
+			c.watched[id] = seen
+		}
+		if now-seen.since < c.opts.LeaseTimeout && !view.closing[id] {
+			pending++
+			continue
+		}
+		if err := c.giveUp(ctx, id); err != nil {
+			return 0, fmt.Errorf("repo: collect: give up session %s: %w", name, err)
+		}
+		c.result.GivenUp = append(c.result.GivenUp, name)
+	}
+	return pending, nil
+}
