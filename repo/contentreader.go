@@ -277,6 +277,11 @@ func (r *Repository) readElsewhere(ctx context.Context, ref Ref, tried location,
 	}
 	misled := r.indexMisled(ctx, ref.ID)
 	places, err := r.locate(ctx, ref.ID)
+	if err == nil {
+		if now := r.moved(ctx, ref.ID, places, cause); now != nil {
+			places, misled = now, true
+		}
+	}
 	if err != nil || len(places) < 2 && !misled {
 		return nil, cause
 	}

@@ -128,7 +128,11 @@ func (p *repacker) chunk(ctx context.Context, pack packID, e packEntry) error {
 	if err != nil {
 		return chunkError(e.id, l, err)
 	}
-	if p.plain, err = p.repo.decode(ctx, p.reader, nil, e.id, l, frame, p.plain[:0]); err != nil {
+	// Reading a base uses other room than the frame stands in.
+	if frame, err = p.reader.open(&p.reader.frame, e.id, l, frame); err == nil {
+		p.plain, err = p.repo.decodeFrame(ctx, p.reader, nil, e.id, l, frame, p.plain[:0])
+	}
+	if err != nil {
 		return chunkError(e.id, l, err)
 	}
 	codec := e.codec
@@ -179,7 +183,7 @@ func (w *Writer) move(ctx context.Context, id chunk.ID, codec chunk.Codec, store
 	if err := w.room(ctx, packBaseSize+len(stored)); err != nil {
 		return err
 	}
-	start := len(w.pack.buf)
+	start := w.pack.begin()
 	w.pack.buf = append(w.pack.buf, stored...)
 	return w.added(ctx, id, start, size, codec)
 }
