@@ -14,6 +14,8 @@
 //     of them would cost then
 //   - BenchmarkCreate, BenchmarkRestore: whole snapshots of files on disk, and their
 //     share of what the stages take by themselves; -corpus sets the size
+//   - BenchmarkWake: how late goroutines run that the network wakes while a first
+//     snapshot is read; Linux only
 //   - BenchmarkPeakMemory: the most memory a first snapshot takes; -peak sets the size
 //   - BenchmarkSession, BenchmarkBegin, BenchmarkRWMutex, BenchmarkRBMutex: what a
 //     transaction pays for passing the gate
