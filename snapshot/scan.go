@@ -29,7 +29,7 @@ type sourceFile struct {
 
 	// before is the content that the parent has under the same path, where it is of use:
 	// known says what of it the file still has, and bases that its chunks are worth
-	// storing as differences to those at the same place. Nil for files that are simply
+	// storing as differences to those in its place. Nil for files that are simply
 	// read.
 	before *repo.Content
 	known  *known
@@ -147,8 +147,8 @@ func (e *Engine) cutter(class Class, page int) (chunk.Cutter, error) {
 }
 
 // reuse gives files the content that the parent has for them, or the unchanged part of
-// it, where the source promises that it is the same; and those that change in place what
-// to store their chunks as the difference to: that needs no promise, since they are read.
+// it, where the source promises that it is the same; and others what to store their
+// chunks as the difference to: that needs no promise, since they are read.
 // Both lists are in the same order.
 func (c *creation) reuse(ctx context.Context, files []*sourceFile) error {
 	if c.parent == nil {
@@ -161,8 +161,9 @@ func (c *creation) reuse(ctx context.Context, files []*sourceFile) error {
 	for _, f := range files {
 		since, same := positions[f.source]
 		promised := same && (f.Identity != "" || since != "" && f.view.Changed != nil)
-		inPlace := Class(f.Class) == Paged || Class(f.Class) == AppendOnly
-		if f.IsDir() || !promised && !inPlace {
+		// What replaces a sealed file has nothing of it.
+		alike := Class(f.Class) != Immutable
+		if f.IsDir() || !promised && !alike {
 			continue
 		}
 		for ok && err == nil && old.Path < f.Path {
@@ -182,9 +183,9 @@ func (c *creation) reuse(ctx context.Context, files []*sourceFile) error {
 				return err
 			}
 		}
-		if f.cut != nil && (inPlace || f.known != nil) {
+		if f.cut != nil && (alike || f.known != nil) {
 			content := old.Content
-			f.before, f.bases = &content, inPlace
+			f.before, f.bases = &content, alike
 		}
 	}
 	return nil

@@ -102,7 +102,8 @@ type Class uint8
 
 const (
 	// Opaque files are cut by their content, which finds shared parts wherever
-	// they moved. It is the default.
+	// they moved. A chunk in which little changed is stored as the difference to the
+	// one that stood there in the same file in the parent snapshot. It is the default.
 	Opaque Class = iota
 	// Immutable files never change once they are written, such as the sorted
 	// tables of an LSM tree. They are cut in large fixed pieces.

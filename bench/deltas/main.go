@@ -79,7 +79,7 @@ func parse(args []string, usage io.Writer) (settings, error) {
 	flags.SetOutput(usage)
 	mebibytes := flags.Int64("size", 128, "size of each database, in MiB")
 	percents := flags.String("percent", "1,5,20", "shares of the rows to change, in percent")
-	kinds := flags.String("kinds", "meta,sql", "databases: kv (Pebble), meta (bbolt), sql (SQLite)")
+	kinds := flags.String("kinds", "meta,sql,json", "databases: kv (Pebble), meta (bbolt), sql (SQLite), json (an export)")
 	only := flags.String("only", "", "names of systems, with commas between them (default: all)")
 	flags.Uint64Var(&set.seed, "seed", 1, "seed of the data")
 	flags.StringVar(&set.parent, "dir", "", "folder to work in (default: the system's temporary folder)")

@@ -30,12 +30,12 @@ func TestMain(m *testing.M) {
 
 func TestTable(t *testing.T) {
 	var out bytes.Buffer
-	args := []string{"-size", "1", "-percent", "5,50", "-kinds", "sql,meta,kv", "-dir", t.TempDir(),
+	args := []string{"-size", "1", "-percent", "5,50", "-kinds", "sql,meta,kv,json", "-dir", t.TempDir(),
 		"-only", strings.Join([]string{ours, oursFull, calculated}, ",")}
 	if err := command(t.Context(), args, &out, io.Discard); err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"SQLite, 1 MiB", "bbolt, 1 MiB", "Pebble, 1 MiB", "| 5 % | | 50 % |", "| " + oursFull + " |"} {
+	for _, want := range []string{"SQLite, 1 MiB", "bbolt, 1 MiB", "Pebble, 1 MiB", "JSON export, 1 MiB", "| 5 % | | 50 % |", "| " + oursFull + " |"} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("there is no %q in\n%s", want, &out)
 		}

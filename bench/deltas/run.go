@@ -39,17 +39,16 @@ type bench struct {
 // run makes the databases and measures every system on them.
 func (b *bench) run(ctx context.Context) (map[cell]figure, error) {
 	figures := make(map[cell]figure)
-	g := rows.New(b.set.seed)
 	for _, kind := range b.set.kinds {
 		old := join(b.dir, kind+"-old")
 		fmt.Fprintf(b.progress, "%s: making %d MiB\n", kind, b.set.size>>20)
-		n, err := database.Fill(ctx, kind, old, g, b.set.size)
+		update, err := b.fill(ctx, kind, old)
 		if err != nil {
 			return nil, err
 		}
 		for _, percent := range b.set.percents {
 			next := join(b.dir, kind+"-new")
-			if err := errors.Join(os.CopyFS(next, os.DirFS(old)), database.Update(ctx, kind, next, g, b.set.seed, n, percent)); err != nil {
+			if err := errors.Join(os.CopyFS(next, os.DirFS(old)), update(next, percent)); err != nil {
 				return nil, err
 			}
 			for _, s := range b.systems {
@@ -66,6 +65,31 @@ func (b *bench) run(ctx context.Context) (map[cell]figure, error) {
 		}
 	}
 	return figures, nil
+}
+
+// jsonKind is an export: a line for each row, of which the changed ones have other
+// lengths.
+const jsonKind = "json"
+
+// fill makes the files of a kind in a folder, and returns what changes a share of the
+// rows in a copy of it.
+func (b *bench) fill(ctx context.Context, kind, dir string) (update func(dir string, percent float64) error, err error) {
+	seed := b.set.seed
+	if kind != jsonKind {
+		g := rows.New(seed)
+		n, err := database.Fill(ctx, kind, dir, g, b.set.size)
+		return func(dir string, percent float64) error {
+			return database.Update(ctx, kind, dir, g, seed, n, percent)
+		}, err
+	}
+	write := func(dir string, versions rows.Versions) error {
+		data := make([]byte, b.set.size)
+		rows.JSONAt(data, seed, versions)
+		return os.WriteFile(join(dir, "export.json"), data, 0o644)
+	}
+	return func(dir string, percent float64) error {
+		return write(dir, rows.Updated(seed, percent))
+	}, errors.Join(os.Mkdir(dir, 0o755), write(dir, nil))
 }
 
 // measure takes a snapshot of the old files and measures the one of the new ones.

@@ -11,7 +11,7 @@ func mebibytes(n int64) float64 { return float64(n) / (1 << 20) }
 
 // table prints the figures, a table for each kind of database.
 func table(out io.Writer, set settings, systems []system, figures map[cell]figure) error {
-	names := map[string]string{"kv": "Pebble", "meta": "bbolt", "sql": "SQLite"}
+	names := map[string]string{"kv": "Pebble", "meta": "bbolt", "sql": "SQLite", jsonKind: "JSON export"}
 	var b strings.Builder
 	fmt.Fprintf(&b, "What the next snapshot adds, in MiB and seconds; %s/%s, %d processors, seed %d.\n", runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), set.seed)
 	for _, kind := range set.kinds {
