@@ -244,7 +244,7 @@ func (p *markedPack) need() int64 {
 	if p.records == 0 {
 		return 0
 	}
-	return min(p.size, p.live+int64(p.records)*packRecordSize+packHeaderSize+footerHeadSize+packTrailerSize)
+	return max(0, p.size-(p.all-p.live)-int64(p.named-p.records)*packRecordSize)
 }
 
 // pick says which packs are dead, and which are to be repacked.

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/holdstill/holdstill/chunk"
 )
 
 // mustCollect collects, and fails unless all that is listed is whole afterwards.
@@ -214,14 +216,12 @@ func TestCollectRefuses(t *testing.T) {
 
 func TestCollectRecompress(t *testing.T) {
 	d := newTestDriver()
-	b := d.bucket(t)
-	if err := Init(t.Context(), b, InitOptions{}); err != nil {
-		t.Fatal(err)
-	}
 	files := map[string][]byte{"rows": rowData(1, 2<<20)}
-	mustSnapshot(t, openTestRepo(t, b, Options{Policy: 1}), "s", files, fixedCutter(t, 1<<16))
+	r := newTestRepo(t, d, Options{Policy: chunk.Fast})
+	b := r.store.bucket
+	mustSnapshot(t, r, "s", files, fixedCutter(t, 1<<16))
 	before := d.bytesOf(packPrefix)
-	r := openTestRepo(t, b, Options{})
+	r = openTestRepo(t, b, Options{})
 	mustCollect(t, r, CollectOptions{Recompress: true})
 	if after := d.bytesOf(packPrefix); after >= before*9/10 {
 		t.Errorf("%d bytes before, %d after", before, after)

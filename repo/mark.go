@@ -47,12 +47,13 @@ type markedPack struct {
 	id packID
 	// size is that of the object, 0 if there is none.
 	size int64
-	// live is what the frames take that are kept, and records how many those are.
-	live    int64
-	records int
-	// indexed: an index names it. avoid: it is condemned, and nothing is kept there that
+	// live is what the frames take that are kept, and records how many those are; all and
+	// named are the same for all that an index knows.
+	live, all      int64
+	records, named int
+	// avoid: it is condemned, and nothing is kept there that
 	// is elsewhere. unusable: it is condemned by another plan, or not there.
-	indexed, avoid, unusable bool
+	avoid, unusable bool
 }
 
 // newMarks makes marks for all that an index knows, and the packs that there are.
@@ -73,7 +74,8 @@ func newMarks(ctx context.Context, set *indexSet, packs []packInfo) (*marks, err
 			m.number[e.pack] = n
 			m.packs = append(m.packs, markedPack{id: e.pack, unusable: true})
 		}
-		m.packs[n].indexed = true
+		m.packs[n].all += int64(e.stored)
+		m.packs[n].named++
 		i := len(m.keys)
 		key := markKey(&e.id)
 		var flag uint16
