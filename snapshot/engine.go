@@ -53,6 +53,10 @@ type Config struct {
 	// Hint.Identity, that Create reads all the same to check that promise: 1 reads
 	// all of them, less than 0 none. Default 1/256, each file drawn at random.
 	VerifyShare float64
+	// Key opens an encrypted repository, and where Open makes a new one that is encrypted
+	// under it: see repo.Passphrase and repo.Keeper. A repository that is not encrypted is
+	// refused with it. Default: Options.Key.
+	Key repo.KeySource
 	// Options are those of the repository: pack size, compression, cache.
 	Options repo.Options
 	// Logger hears of what is not worth failing for. Default: nothing is logged.
@@ -89,7 +93,7 @@ type Engine struct {
 // Open opens the repository, making it first if there is none, and returns an
 // Engine for it. It does not touch the sources. Close the Engine after use.
 //
-// Open fails with ErrConfig, with a *repo.LocationError, with a *repo.FormatError
+// Open fails with ErrConfig, with a *repo.LocationError, with repo.ErrKey, with a *repo.FormatError
 // for a repository that a newer library wrote, with a *repo.CorruptError, or with
 // an error of the store: repo.ErrAuthentication, ErrPermission, ErrNoBucket,
 // ErrUnavailable and the like.
@@ -144,6 +148,9 @@ func (c Config) withDefaults() (Config, error) {
 	if c.Options.Logger == nil {
 		c.Options.Logger = c.Logger
 	}
+	if c.Key != nil {
+		c.Options.Key = c.Key
+	}
 	c.Sources = maps.Clone(c.Sources)
 	return c, nil
 }
@@ -191,7 +198,11 @@ func openRepository(ctx context.Context, bucket *blob.Bucket, config Config) (*r
 		return r, err
 	}
 	// Another process may make it at the same time, which is as good.
-	if err := repo.Init(ctx, bucket, repo.InitOptions{Retry: config.Options.Retry}); err != nil && !errors.Is(err, repo.ErrRepositoryExists) {
+	init := repo.InitOptions{Retry: config.Options.Retry}
+	if key := config.Options.Key; key != nil {
+		init.Encryption = &repo.Encryption{Key: key}
+	}
+	if err := repo.Init(ctx, bucket, init); err != nil && !errors.Is(err, repo.ErrRepositoryExists) {
 		return nil, err
 	}
 	return repo.Open(ctx, bucket, config.Options)
