@@ -40,8 +40,8 @@
 // worthless but hold and served.
 //
 // How often snapshots are taken decides which percentile shows them. A worker keeps
-// its processor for some milliseconds to encode one chunk, and commits that are due
-// then may have to wait for it. With two snapshots a second, the default here and far
+// its processor for some tenths of a millisecond, and commits that are due then may
+// have to wait for it. With two snapshots a second, the default here and far
 // more than a server takes, these are more than one commit in a hundred; see
 // -snapshot-every.
 //
