@@ -207,20 +207,26 @@ func (s *Session) storedFull(id *chunk.ID) bool {
 // condemned by a collection. It costs one small request, and a walk through the snapshot
 // while a collection is under way. It fails with ErrNotFound, with ErrCondemned, with
 // ErrClosed after the session's end, or as Manifest and Uses do.
-func (s *Session) UseSnapshot(ctx context.Context, id string) error {
+func (s *Session) UseSnapshot(ctx context.Context, m *Manifest) error {
 	if err := s.state(); err != nil {
 		return err
 	}
-	m, err := s.repo.Manifest(ctx, id)
-	if err != nil || len(s.condemned) == 0 {
+	now, err := s.repo.Manifest(ctx, m.ID)
+	if err != nil {
 		return err
+	}
+	if now.Table.Depth != m.Table.Depth || !slices.Equal(now.Table.Refs, m.Table.Refs) {
+		return fmt.Errorf("%w: %s is another one by now", ErrNotFound, m.ID)
+	}
+	if len(s.condemned) == 0 {
+		return nil
 	}
 	for u, err := range s.repo.Uses(ctx, m) {
 		if err != nil {
 			return err
 		}
 		if !s.stored(&u.ID) {
-			return fmt.Errorf("%w: chunk %s of snapshot %s", ErrCondemned, u.ID, id)
+			return fmt.Errorf("%w: chunk %s of snapshot %s", ErrCondemned, u.ID, m.ID)
 		}
 	}
 	return nil

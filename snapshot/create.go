@@ -151,7 +151,10 @@ func (c *creation) store(ctx context.Context) (*Snapshot, error) {
 	}
 	c.session = session
 	c.track.stored = session.BytesStored
-	m, err := c.fill(ctx)
+	var m *Snapshot
+	if err = c.keepParent(ctx); err == nil {
+		m, err = c.fill(ctx)
+	}
 	if err == nil {
 		err = c.commit(ctx, m)
 	}
@@ -160,6 +163,23 @@ func (c *creation) store(ctx context.Context) (*Snapshot, error) {
 	}
 	c.track.finish()
 	return m, nil
+}
+
+// keepParent makes sure that the parent is there for as long as the session is, or goes on
+// without it: it may have been deleted since it was found, or a collection be about to
+// move its chunks.
+func (c *creation) keepParent(ctx context.Context) error {
+	if c.parent == nil {
+		return nil
+	}
+	err := c.session.UseSnapshot(ctx, c.parent)
+	gone := errors.Is(err, repo.ErrNotFound) && c.opts.Parent == ""
+	if gone || errors.Is(err, repo.ErrCondemned) || errors.Is(err, repo.ErrCorrupt) || errors.Is(err, repo.ErrMissing) {
+		c.engine.log.Info("the parent snapshot cannot be built on: reading more than would be needed", "parent", c.parent.ID, "error", err)
+		c.parent = nil
+		return nil
+	}
+	return err
 }
 
 // preferCause returns why ctx ended, if it did and err only says that it ended.

@@ -98,7 +98,7 @@ func (e *Engine) Get(ctx context.Context, id string) (*Snapshot, error) {
 }
 
 // Delete removes a snapshot. Other snapshots are not harmed, those that have it
-// as their parent included. Space is not freed until the repository is collected.
+// as their parent included. The space is freed by the next Collect.
 // It fails with ErrNotFound, ErrBadID, ErrClosed, or an error of the repository.
 func (e *Engine) Delete(ctx context.Context, id string) error {
 	ctx, done, err := e.begin(ctx)
