@@ -114,3 +114,11 @@ func (k *keyring) openBytes(about string, sealed []byte) ([]byte, bool) {
 func (k *keyring) sealKey(salt []byte) cipher.AEAD {
 	return newGCM(expand(k.objects, labelObject+string(salt)))
 }
+
+// footerRoom returns how many bytes sealing adds to a pack's footer.
+func (k *keyring) footerRoom() int64 {
+	if k == nil {
+		return 0
+	}
+	return sealOverhead
+}

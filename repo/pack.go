@@ -160,10 +160,7 @@ const (
 // size returns how long the pack would be if it were finished now, in bytes.
 func (b *packBuilder) size() int {
 	n := len(b.buf) + footerHeadSize + packRecordSize*len(b.entries) + packBaseSize*len(b.bases) + packTrailerSize
-	if b.keys != nil {
-		n += sealOverhead
-	}
-	return n
+	return n + int(b.keys.footerRoom())
 }
 
 // begin returns the offset at which the next frame begins, and makes room for what stands
