@@ -147,7 +147,7 @@ func (s *Session) HasFull(id chunk.ID) bool {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.pending[id]
+	return s.pending.hasFull(&id)
 }
 
 // BytesDelta returns the plain size of the chunks that this session has stored as

@@ -9,9 +9,10 @@ import (
 )
 
 // sessionPack is a pack that a session has handed to the bucket. The session's mu
-// guards all but packContent and bases, which do not change.
+// guards all but packInfo, rows and bases, which do not change.
 type sessionPack struct {
-	packContent
+	packInfo
+	rows []packRow
 	// bases are the chunks that deltas in the pack are differences to, as far as they were
 	// not in the repository when the session began.
 	bases []chunk.ID
@@ -98,9 +99,9 @@ func (s *Session) selfContained(packs []*sessionPack) []*sessionPack {
 			return packs
 		}
 		found := func(p *sessionPack) {
-			for i := range p.entries {
-				if e := &p.entries[i]; e.codec != chunk.Delta {
-					delete(missing, e.id)
+			for _, row := range p.rows {
+				if _, codec := splitPlain(row.plainCodec); codec != chunk.Delta {
+					delete(missing, *s.pending.id(row.number))
 				}
 			}
 		}
@@ -125,18 +126,17 @@ func (s *Session) selfContained(packs []*sessionPack) []*sessionPack {
 
 // indexPacks makes an index of packs that are durable.
 func (s *Session) indexPacks(ctx context.Context, packs []*sessionPack) error {
-	contents := make([]packContent, len(packs))
 	s.mu.Lock()
-	for i, p := range packs {
-		contents[i] = p.packContent
+	for _, p := range packs {
 		// A failed write may have taken effect, and then others can see the packs:
 		// from here on an abort must leave them.
 		p.named = true
 	}
+	chunks := s.pending.view()
 	s.mu.Unlock()
 	for len(packs) > 0 {
-		n := indexPart(contents)
-		data, x := buildIndex(contents[:n], []indexID{indexID(s.lease.id)})
+		n := partOf(packs, func(p *sessionPack) int { return len(p.rows) })
+		data, x := chunks.index(packs[:n], []indexID{indexID(s.lease.id)})
 		if err := s.repo.writeIndex(ctx, data, x); err != nil {
 			s.lease.unsure.Store(true)
 			return err
@@ -148,7 +148,7 @@ func (s *Session) indexPacks(ctx context.Context, packs []*sessionPack) error {
 			p.indexed = true
 		}
 		s.mu.Unlock()
-		contents, packs = contents[n:], packs[n:]
+		packs = packs[n:]
 	}
 	return nil
 }

@@ -64,6 +64,9 @@ func (s *Session) commit(ctx context.Context, m *Manifest) error {
 		return err
 	}
 	s.end()
+	s.mu.Lock()
+	s.pending, s.packs = newPendingSet(), nil
+	s.mu.Unlock()
 	s.mergeIndexes(ctx)
 	// Not the commit's failure: a lease that stays is given up by the next collection.
 	if err := s.release(ctx); err != nil {
@@ -129,7 +132,7 @@ func (s *Session) commitIndex(ctx context.Context) error {
 		s.mu.Unlock()
 		return err
 	}
-	if missing := len(s.pending) - s.packed; missing > 0 {
+	if missing := s.pending.n - s.packed; missing > 0 {
 		s.mu.Unlock()
 		return fmt.Errorf("repo: %d chunks are in Writers that were not flushed: call Writer.Flush before Session.Commit", missing)
 	}
@@ -173,7 +176,8 @@ func (s *Session) end() bool {
 	ended := s.ended
 	s.ended = true
 	s.stopped.Store(true)
-	s.pending = nil
+	// What a checkpoint needs of it stays.
+	s.pending = s.pending.view()
 	s.mu.Unlock()
 	if ended {
 		return false

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"slices"
 	"sort"
+	"unsafe"
 
 	"github.com/zeebo/blake3"
 
@@ -133,9 +134,13 @@ const maxIndexChunks = 4 << 20
 // indexPart returns how many of the packs go into one index: at least one, if
 // there are any.
 func indexPart(packs []packContent) int {
+	return partOf(packs, func(p packContent) int { return len(p.entries) })
+}
+
+func partOf[P any](packs []P, chunksIn func(P) int) int {
 	n, chunks := 0, 0
-	for n < len(packs) && (n == 0 || chunks+len(packs[n].entries) <= maxIndexChunks) {
-		chunks += len(packs[n].entries)
+	for n < len(packs) && (n == 0 || chunks+chunksIn(packs[n]) <= maxIndexChunks) {
+		chunks += chunksIn(packs[n])
 		n++
 	}
 	return n
@@ -143,32 +148,32 @@ func indexPart(packs []packContent) int {
 
 // buildIndex renders an index of packs.
 func buildIndex(packs []packContent, superseded []indexID) ([]byte, *index) {
-	type numbered struct {
-		pack  uint32
-		entry *packEntry
-	}
-	var all []numbered
-	for n := range packs {
-		for i := range packs[n].entries {
-			all = append(all, numbered{uint32(n), &packs[n].entries[i]})
-		}
-	}
-	slices.SortFunc(all, func(a, b numbered) int {
-		if c := a.entry.id.Compare(b.entry.id); c != 0 {
-			return c
-		}
-		return int(a.pack) - int(b.pack)
-	})
 	infos := make([]packInfo, len(packs))
+	count := 0
 	for i, p := range packs {
 		infos[i] = p.packInfo
+		count += len(p.entries)
 	}
-	b := appendIndexHead(infos, superseded, len(all))
-	for _, n := range all {
-		e := n.entry
-		b = appendIndexRecord(b, e.id[:], n.pack, e.offset, e.stored, e.plain|uint32(e.codec)<<24)
+	b := appendIndexHead(infos, superseded, count)
+	for n := range packs {
+		for i := range packs[n].entries {
+			e := &packs[n].entries[i]
+			b = appendIndexRecord(b, e.id[:], uint32(n), e.offset, e.stored, e.plain|uint32(e.codec)<<24)
+		}
 	}
-	return b, indexOf(b, infos, superseded)
+	return finishIndex(b, infos, superseded)
+}
+
+// finishIndex makes an index of a rendering whose records are in no order. They are
+// sorted where they lie: there may be millions.
+func finishIndex(b []byte, packs []packInfo, superseded []indexID) ([]byte, *index) {
+	tables := indexHeadSize + 32*len(superseded) + indexPackSize*len(packs)
+	if records := b[tables:]; len(records) > 0 {
+		// A record is an array of bytes: it may lie anywhere.
+		first := (*indexRecord)(unsafe.Pointer(unsafe.SliceData(records)))
+		slices.SortFunc(unsafe.Slice(first, len(records)/indexRecordSize), compareRecords)
+	}
+	return b, indexOf(b, packs, superseded)
 }
 
 func appendIndexRecord(b, id []byte, pack, offset, stored, plainCodec uint32) []byte {

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"flag"
+	"fmt"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -208,4 +209,34 @@ func benchmarkOpenIndex(b *testing.B, bucket *blob.Bucket, opts Options, parts, 
 		}
 	})
 	runtime.KeepAlive(set)
+}
+
+// BenchmarkPendingMemory says what a session keeps of each new chunk: to know it again,
+// and for the index.
+func BenchmarkPendingMemory(b *testing.B) {
+	for _, n := range []int{100_000, 1 << 20, 1_800_000} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			var kept []*pendingSet
+			var packs []*sessionPack
+			entries := make([]packEntry, indexBenchPack)
+			before := heapNow()
+			for b.Loop() {
+				s := newPendingSet()
+				for i := range n {
+					id := madeChunk(0, 1, i, n)
+					s.add(&id, true)
+					if entries[i%indexBenchPack].id = id; i%indexBenchPack == indexBenchPack-1 {
+						packs = append(packs, &sessionPack{rows: s.rows(entries)})
+					}
+				}
+				kept = append(kept, s)
+			}
+			b.StopTimer()
+			total := float64(len(kept)) * float64(n)
+			b.ReportMetric(float64(heapNow()-before)/total, "heap-B/chunk")
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/total, "ns/chunk")
+			runtime.KeepAlive(kept)
+			runtime.KeepAlive(packs)
+		})
+	}
 }

@@ -3,7 +3,6 @@ package repo
 import (
 	"context"
 	"errors"
-	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -45,13 +44,12 @@ type Session struct {
 
 	// mu guards the fields up to the next blank line. Nothing waits while it is held.
 	mu sync.Mutex
-	// pending holds every chunk that a writer of this session took on, and true for
-	// those that are certain to be stored in full.
-	pending map[chunk.ID]bool
+	// pending holds every chunk that a writer of this session took on.
+	pending *pendingSet
 	// packs are those handed to the bucket, durable or not.
 	packs []*sessionPack
 	// packed counts the chunks in packs. Whenever no Writer holds an unfinished
-	// pack it equals len(pending).
+	// pack it equals pending.n.
 	packed int
 	// written counts the bytes of the packs that are durable.
 	written int64
@@ -86,7 +84,7 @@ func (r *Repository) NewSession(ctx context.Context) (*Session, error) {
 	}
 	s := &Session{
 		repo:    r,
-		pending: make(map[chunk.ID]bool),
+		pending: newPendingSet(),
 		buffers: make(chan *packBuilder, r.opts.Uploads+2),
 		uploads: make(chan struct{}, r.opts.Uploads),
 	}
@@ -145,11 +143,10 @@ func (s *Session) claim(id *chunk.ID, full bool) (bool, error) {
 	if s.err != nil || s.ended {
 		return false, s.stateLocked()
 	}
-	if _, ok := s.pending[*id]; ok {
-		return false, nil
+	if s.pending.n == maxPending {
+		return false, errors.New("repo: the session has more chunks than one can take on")
 	}
-	s.pending[*id] = full
-	return true, nil
+	return s.pending.add(id, full), nil
 }
 
 // state returns why the session can no longer be used, nil if it can.
@@ -174,8 +171,7 @@ func (s *Session) Has(id chunk.ID) bool {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	_, ok := s.pending[id]
-	return ok
+	return s.pending.has(&id)
 }
 
 // fail records the first error, unless the session has ended, and returns why the
@@ -205,13 +201,8 @@ func (s *Session) upload(ctx context.Context, pack *packBuilder) error {
 	}
 	id := pack.finish()
 	content := &sessionPack{
-		packContent: packContent{
-			packInfo: packInfo{id: id, size: int64(len(pack.buf))},
-			// What they are differences to is in the footer, and of no use before the
-			// pack is read again.
-			entries: slices.Clone(pack.entries),
-		},
-		bases: s.ownBases(pack.bases),
+		packInfo: packInfo{id: id, size: int64(len(pack.buf))},
+		bases:    s.ownBases(pack.bases),
 	}
 	s.mu.Lock()
 	if err := s.stateLocked(); err != nil {
@@ -219,9 +210,10 @@ func (s *Session) upload(ctx context.Context, pack *packBuilder) error {
 		<-s.uploads
 		return err
 	}
+	content.rows = s.pending.rows(pack.entries)
 	// It is listed before it is written: an abort must delete what may be there.
 	s.packs = append(s.packs, content)
-	s.packed += len(content.entries)
+	s.packed += len(content.rows)
 	if s.running++; s.running == 1 {
 		s.idle = make(chan struct{})
 	}
