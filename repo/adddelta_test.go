@@ -53,8 +53,8 @@ func TestAddDeltaWithoutABase(t *testing.T) {
 				}
 			}
 			// Not known, or of this session: neither is durable.
-			for _, other := range []chunk.ID{{}, identify(t, r, []byte("unknown")), identify(t, r, edited(plain, 0))} {
-				if _, fresh, delta, err := w.AddDelta(ctx, edited(plain, 700+int(other[0])), other); err != nil || !fresh || delta {
+			for n, other := range []chunk.ID{{}, identify(t, r, []byte("unknown")), identify(t, r, edited(plain, 0))} {
+				if _, fresh, delta, err := w.AddDelta(ctx, edited(plain, 700+100*n), other); err != nil || !fresh || delta {
 					t.Fatal(fresh, delta, err)
 				}
 			}

@@ -127,9 +127,9 @@ type packContent struct {
 	bases []chunk.ID
 }
 
-// maxIndexChunks is how many chunks go into one index, so that it stays well below
-// maxIndexSize.
-const maxIndexChunks = 4 << 20
+// maxIndexChunks is how many chunks go into one index: 48 MiB, which is what a writer
+// needs in memory to make it, and a reader to open the seal of an encrypted repository.
+const maxIndexChunks = 1 << 20
 
 // indexPart returns how many of the packs go into one index: at least one, if
 // there are any.

@@ -128,12 +128,17 @@ type packRow struct {
 	plainCodec     uint32
 }
 
-// rows returns the rows of a pack's chunks, all of which are in the set.
+// rows returns the rows of a pack's chunks. Those that are not in the set, since they are
+// only moved, come into it.
 func (s *pendingSet) rows(entries []packEntry) []packRow {
 	out := make([]packRow, len(entries))
 	for i := range entries {
 		e := &entries[i]
-		number, _, _ := s.find(&e.id)
+		number, _, ok := s.find(&e.id)
+		if !ok {
+			number = uint32(s.n)
+			s.add(&e.id, e.codec != chunk.Delta)
+		}
 		out[i] = packRow{number, e.offset, e.stored, e.plain | uint32(e.codec)<<24}
 	}
 	return out
