@@ -59,8 +59,8 @@ type RestoreOptions struct {
 	Workers int
 	// Fetches is how many requests to the repository may be under way at once, at most
 	// 1024. The greater of Workers and Fetches times 4 MiB is the memory for what is
-	// read; the plan takes up to 75 MiB more, 10 MiB where chunks have 64 KiB. Default:
-	// Workers for a local repository, else repo.DefaultFetches.
+	// read; the plan takes up to 75 MiB more, 10 MiB where chunks have 64 KiB. Default: two
+	// more than Workers for a local repository, else repo.DefaultFetches.
 	Fetches int
 	// Progress is told how far the call is, at most ten times a second in a phase,
 	// and at its end; never from two goroutines at once. It must return soon.
@@ -320,7 +320,7 @@ func (r *restorer) reads() repo.ReadChunksOptions {
 	if r.local != "" {
 		o.Gap = localGap
 		if o.Fetches == 0 {
-			o.Fetches = o.Workers
+			o.Fetches = o.Workers + 2
 		}
 	}
 	return o

@@ -2,6 +2,7 @@ package snapshot
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -350,6 +351,48 @@ func TestReuseFailsAtEveryChange(t *testing.T) {
 			if got := readTree(t, old); !cmp.Equal(before, got) {
 				t.Fatalf("change %d, %s: what stood there has changed:\n%s", n, hit, cmp.Diff(before, got))
 			}
+		}
+	}
+}
+
+// The call is cancelled at each of its changes in turn: before the exchange nothing of it is
+// left, and no file of what stands there was touched.
+func TestReuseCancelled(t *testing.T) {
+	r := newRepository(t)
+	files := reuseFiles()[:7]
+	m := storeFiles(t, r, "s", files)
+	cause := errors.New("operator pressed the button")
+	for n := 1; ; n += 2 {
+		parent := tempDir(t)
+		to := filepath.Join(parent, "db")
+		standAs(t, to, files)
+		before := readTree(t, to)
+		ctx, cancel := context.WithCancelCause(t.Context())
+		seen, exchanged := 0, false
+		result, err := restoreWith(ctx, r, m, RestoreOptions{To: to, Source: "kv", InPlace: true}, &fileOps{before: func(op, _ string) error {
+			if seen++; seen == n {
+				cancel(cause)
+			}
+			exchanged = exchanged || op == "exchange" && seen <= n
+			return nil
+		}})
+		cancel(nil)
+		if seen < n {
+			return
+		}
+		old := to
+		switch {
+		case err == nil && !exchanged:
+			t.Fatalf("cancelled at change %d, before the exchange, without an error", n)
+		case err == nil:
+			old = result.Previous
+		case !errors.Is(err, cause):
+			t.Fatalf("cancelled at change %d: %v", n, err)
+		case len(listFolder(t, parent)) != 1:
+			t.Fatalf("cancelled at change %d: left behind %q", n, listFolder(t, parent))
+		}
+		if d := cmp.Diff(before, readTree(t, old)); d != "" {
+			t.Fatalf("cancelled at change %d, what stood there has changed:\n%s", n, d)
 		}
 	}
 }
