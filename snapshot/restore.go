@@ -174,6 +174,8 @@ type restorer struct {
 	opts  RestoreOptions
 	// ops is nil but for tests.
 	ops *fileOps
+	// limits is zero but for tests.
+	limits batchLimits
 }
 
 func (r *restorer) check() error {
@@ -286,6 +288,7 @@ func (r *restorer) stage(ctx context.Context, s *site, pick *selection, stands s
 		staging:   name,
 		reuser:    reuser,
 		reads:     r.reads(),
+		limits:    r.limits.withDefaults(),
 	}
 	if reuser != nil {
 		st.reads.Base = reuser.base

@@ -8,17 +8,25 @@ import (
 	"github.com/holdstill/holdstill/repo"
 )
 
-const (
-	// batchBytes and batchFiles bound what is planned for at once. Within a batch each
-	// pack is read once.
-	batchBytes = 4 << 30
-	batchFiles = 16 << 10
-	// batchChunks bounds the memory that a plan takes, at about 150 bytes for a chunk.
-	// A batch of more is divided.
-	batchChunks = 512 << 10
-	// localGap is how many bytes are read to save a request of a local repository.
-	localGap = 16 << 10
-)
+// batchLimits bound what is planned for at once. Within a batch each pack is read once.
+type batchLimits struct {
+	bytes int64
+	files int
+	// chunks bounds the memory that a plan takes, at about 150 bytes for each. A batch of
+	// more is divided. At least 128.
+	chunks int
+}
+
+// withDefaults returns the limits for use, which are zero but in tests.
+func (l batchLimits) withDefaults() batchLimits {
+	if l == (batchLimits{}) {
+		return batchLimits{bytes: 4 << 30, files: 16 << 10, chunks: 512 << 10}
+	}
+	return l
+}
+
+// localGap is how many bytes are read to save a request of a local repository.
+const localGap = 16 << 10
 
 // A part is some or all bytes of a file to be restored.
 type part struct {
@@ -40,11 +48,11 @@ func (st *stager) addFile(ctx context.Context, b *batch, e *entry) error {
 		return nil
 	}
 	for start := int64(0); start < e.Size; {
-		end := min(e.Size, start+batchBytes-b.bytes)
+		end := min(e.Size, start+st.limits.bytes-b.bytes)
 		b.parts = append(b.parts, part{f, start, end})
 		b.bytes += end - start
 		start = end
-		if b.bytes >= batchBytes || len(b.parts) >= batchFiles {
+		if b.bytes >= st.limits.bytes || len(b.parts) >= st.limits.files {
 			if err := st.restoreBatch(ctx, b); err != nil {
 				return err
 			}
@@ -68,7 +76,7 @@ func (st *stager) restoreParts(ctx context.Context, parts []part) error {
 	for i, p := range parts {
 		extents[i] = repo.Extent{Content: p.file.entry.Content, Start: p.start, End: p.end}
 	}
-	pieces, err := st.repo.Expand(ctx, extents, batchChunks)
+	pieces, err := st.repo.Expand(ctx, extents, st.limits.chunks)
 	if errors.Is(err, repo.ErrTooManyChunks) {
 		one, two := halve(parts)
 		if err := st.restoreParts(ctx, one); err != nil {

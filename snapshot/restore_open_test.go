@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/holdstill/holdstill/repo"
@@ -122,4 +124,47 @@ func openHandles(t *testing.T) int {
 		return 0
 	}
 	return len(entries)
+}
+
+// Files are restored in parts where a batch ends within them, or has too many chunks.
+func TestRestoreInSmallBatches(t *testing.T) {
+	r := newRepository(t)
+	files := reuseFiles()
+	// A file of many small chunks, most of them in nodes.
+	large := tableRows(77, 3<<20)
+	m := storeTable(t, r, "s", func(s *repo.Session, w *repo.Writer) repo.Content {
+		var table []repo.File
+		for _, f := range append(files[1:], storedFile{path: "kv/large", data: large, mode: 0o600, at: aTime}) {
+			size := 64 << 10
+			if f.path == "kv/large" {
+				size = 512
+			}
+			table = append(table, repo.File{Path: f.path, Mode: f.mode, ModTime: f.at, Size: int64(len(f.data)), Class: uint8(f.class), Content: putChunks(t, s, w, f.data, size)})
+		}
+		slices.SortFunc(table, func(a, b repo.File) int { return strings.Compare(a.Path, b.Path) })
+		content, err := s.PutTable(t.Context(), slices.Values(table))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return content
+	}, repo.SourceInfo{Name: "kv"})
+	files = append(files, storedFile{path: "kv/large", data: large, mode: 0o600, at: aTime})
+	for _, limits := range []batchLimits{
+		{bytes: 100_001, files: 1000, chunks: 512 << 10},
+		{bytes: 1 << 40, files: 1000, chunks: 128},
+		{bytes: 1 << 40, files: 2, chunks: 1000},
+		{bytes: 65 << 10, files: 3, chunks: 128},
+	} {
+		to := filepath.Join(tempDir(t), "db")
+		for range 2 { // fresh, then over what stands there
+			x := restorer{repo: r, manifest: m, opts: RestoreOptions{To: to, Source: "kv", InPlace: true}, limits: limits}
+			if _, err := x.run(t.Context()); err != nil {
+				t.Fatalf("%+v: %v", limits, err)
+			}
+			wantStored(t, to, files)
+			if err := os.Truncate(filepath.Join(to, "large"), 1<<20); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
 }

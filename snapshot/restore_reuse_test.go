@@ -14,6 +14,10 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"gocloud.dev/blob/memblob"
+	"gocloud.dev/secrets/localsecrets"
+
+	"github.com/holdstill/holdstill/repo"
 )
 
 // reuseFiles is a database: sealed tables, a file of pages, a log.
@@ -394,6 +398,36 @@ func TestReuseCancelled(t *testing.T) {
 		if d := cmp.Diff(before, readTree(t, old)); d != "" {
 			t.Fatalf("cancelled at change %d, what stood there has changed:\n%s", n, d)
 		}
+	}
+}
+
+// In an encrypted repository local bytes are compared by keyed hashes.
+func TestRestoreReusesWithKeys(t *testing.T) {
+	bucket := memblob.OpenBucket(nil)
+	t.Cleanup(func() { bucket.Close() })
+	key := repo.Keeper(localsecrets.NewKeeper([32]byte{7, 31: 9}))
+	if err := repo.Init(t.Context(), bucket, repo.InitOptions{Encryption: &repo.Encryption{Key: key}}); err != nil {
+		t.Fatal(err)
+	}
+	r, err := repo.Open(t.Context(), bucket, repo.Options{Key: key})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	files := reuseFiles()
+	m := storeFiles(t, r, "s", files)
+	to := filepath.Join(tempDir(t), "db")
+	standAs(t, to, files)
+	if err := os.Truncate(filepath.Join(to, "meta.db"), 30*64<<10); err != nil {
+		t.Fatal(err)
+	}
+	result, err := restoreWith(t.Context(), r, m, RestoreOptions{To: to, Source: "kv", InPlace: true}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantStored(t, to, files)
+	if missing := result.Bytes - result.BytesReused; missing != 10*64<<10 {
+		t.Errorf("%d bytes were not found, want ten chunks: %+v", missing, result)
 	}
 }
 

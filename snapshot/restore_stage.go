@@ -40,6 +40,7 @@ type stager struct {
 	staging string
 	// reuser is nil where everything is fetched.
 	reuser *reuser
+	limits batchLimits
 	// reads says how the repository is read.
 	reads repo.ReadChunksOptions
 	// group finishes files.
