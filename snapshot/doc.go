@@ -33,7 +33,14 @@
 // # Hints
 //
 // A source may tell how its files change; see [Hint]. Most hints only choose how a
-// file is cut. One is a promise, Hint.Identity: what has the same identity as in
-// the parent snapshot is not read at all. A random share of it is read all the
-// same, and a broken promise is an error; see Config.VerifyShare.
+// file is cut. Two are promises: what has the same Hint.Identity as in the parent
+// snapshot is not read at all, nor is what View.Changed leaves out of the ranges that
+// changed since then. A random share of it is read all the same, and a broken promise
+// is an error; see Config.VerifyShare.
+//
+// # Differences
+//
+// A chunk that is new is stored as the difference to the one that stood in its place
+// in the same file of the parent snapshot, if that is much smaller. Restoring it reads
+// both. repo.Options.NoDeltas, in Config.Options, turns this off.
 package snapshot
