@@ -23,6 +23,8 @@ type sessionPack struct {
 	named bool
 	// indexed: an index that is durable names it.
 	indexed bool
+	// verified: it was looked at since.
+	verified bool
 }
 
 // ownBases returns those of the bases that the session has stored itself.

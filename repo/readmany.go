@@ -64,7 +64,13 @@ func (r *Repository) ReadChunks(ctx context.Context, wants []Ref, opts ReadChunk
 	if err := opts.complete(); err != nil {
 		return ReadStats{}, err
 	}
-	m := manyReads{repo: r, opts: opts, put: put, tokens: make(chan struct{}, opts.Workers)}
+	m := manyReads{repo: r, opts: opts, tokens: make(chan struct{}, opts.Workers)}
+	m.put = func(i int, c *StoredChunk, err error) error {
+		if err != nil {
+			return put(i, nil, err)
+		}
+		return put(i, c.Plain, nil)
+	}
 	err := m.all(ctx, wants)
 	return ReadStats{Requests: m.requests.Load(), Bytes: m.bytes.Load()}, err
 }
@@ -89,11 +95,16 @@ func (o *ReadChunksOptions) complete() error {
 	return nil
 }
 
-// manyReads is one call of ReadChunks.
+// manyReads is one call of ReadChunks or ReadStored.
 type manyReads struct {
 	repo *Repository
 	opts ReadChunksOptions
-	put  func(i int, data []byte, err error) error
+	put  func(i int, c *StoredChunk, err error) error
+	// wantBase, if not nil, says whether a base is wanted too that nobody asked for. It is
+	// put under the number -1.
+	wantBase func(id chunk.ID) bool
+	// planned, if not nil, is told what is going to be fetched.
+	planned func(bytes int64)
 	// tokens lets as many goroutines decode as there are workers; the others fetch.
 	tokens chan struct{}
 	// held are the differences whose bases are being read.
@@ -120,6 +131,9 @@ func (m *manyReads) all(ctx context.Context, wants []Ref) error {
 		return err
 	}
 	parts := deltas.stretches(min(maxFetch, maxHeld), m.opts.Gap)
+	if m.planned != nil {
+		m.planned(full.stored() + deltas.stored())
+	}
 	for {
 		n, size := 0, int64(0)
 		for n < len(parts) && (n == 0 || size+parts[n].end-parts[n].start <= maxHeld) {
@@ -207,7 +221,7 @@ func (m *manyReads) planBases(ctx context.Context, full *readPlan) error {
 					return err
 				}
 				d := &m.held[alone[n]]
-				if m.opts.Base != nil {
+				if m.opts.Base != nil && (m.wantBase == nil || !m.wantBase(d.base)) {
 					base, ok := m.opts.Base(d.base, rd.base[:0])
 					if ok && rd.ident.Verify(d.base, base) == nil {
 						rd.base = base
@@ -315,18 +329,33 @@ func (m *manyReads) deliver(ctx context.Context, rd *reader, plan *readPlan, sam
 	if err != nil {
 		return m.elsewhere(ctx, plan, same, err)
 	}
+	// The chunk itself first: who stores the differences needs it before them.
+	c := StoredChunk{ID: it.id, Codec: it.codec, Stored: frame, Plain: rd.base}
+	alone := true
 	for i := range same {
 		if same[i].want >= 0 {
-			err = m.put(int(same[i].want), rd.base, nil)
-		} else {
-			err = m.resolve(ctx, rd, &m.held[same[i].held], rd.base, nil)
+			alone = false
+			if err := m.put(int(same[i].want), &c, nil); err != nil {
+				return err
+			}
 		}
-		if err != nil {
+	}
+	if alone && m.wants(it.id) {
+		if err := m.put(-1, &c, nil); err != nil {
 			return err
+		}
+	}
+	for i := range same {
+		if same[i].want < 0 {
+			if err := m.resolve(ctx, rd, &m.held[same[i].held], rd.base, nil); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
 }
+
+func (m *manyReads) wants(base chunk.ID) bool { return m.wantBase != nil && m.wantBase(base) }
 
 // resolve decodes a difference and hands it out. Without a base, because of cause, it
 // looks for other places of both chunks.
@@ -349,16 +378,17 @@ func (m *manyReads) resolve(ctx context.Context, rd *reader, d *heldDelta, base 
 		rd.plain, err = m.repo.decodeFrame(ctx, own, nil, d.id, d.place, d.frame, rd.plain[:0])
 		m.repo.readers.Put(own)
 	}
-	data := rd.plain
+	c := StoredChunk{ID: d.id, Codec: d.codec, Stored: d.frame, Plain: rd.plain}
 	if err != nil {
-		data, err = m.readElsewhere(ctx, &d.planned, d.place, err)
+		c.Stored = nil
+		c.Plain, err = m.readElsewhere(ctx, &d.planned, d.place, err)
 	}
 	d.frame = nil
-	if err := m.hand(ctx, int(d.want), data, err); err != nil {
+	if err := m.hand(ctx, int(d.want), &c, err); err != nil {
 		return err
 	}
 	for _, want := range d.same {
-		if err := m.hand(ctx, int(want), data, err); err != nil {
+		if err := m.hand(ctx, int(want), &c, err); err != nil {
 			return err
 		}
 	}
@@ -371,7 +401,7 @@ func (m *manyReads) elsewhere(ctx context.Context, plan *readPlan, same []planne
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	var data []byte
+	c := StoredChunk{ID: same[0].id, Codec: same[0].codec}
 	var err error
 	var looked bool
 	for i := range same {
@@ -389,10 +419,10 @@ func (m *manyReads) elsewhere(ctx context.Context, plan *readPlan, same []planne
 			continue
 		}
 		if !looked {
-			data, err = m.readElsewhere(ctx, it, plan.place(it), cause)
+			c.Plain, err = m.readElsewhere(ctx, it, plan.place(it), cause)
 			looked = true
 		}
-		if err := m.hand(ctx, int(it.want), data, err); err != nil {
+		if err := m.hand(ctx, int(it.want), &c, err); err != nil {
 			return err
 		}
 	}
@@ -408,12 +438,12 @@ func (m *manyReads) readElsewhere(ctx context.Context, it *planned, tried locati
 }
 
 // hand calls put, unless an error only says that the call is over.
-func (m *manyReads) hand(ctx context.Context, want int, data []byte, err error) error {
+func (m *manyReads) hand(ctx context.Context, want int, c *StoredChunk, err error) error {
 	if err != nil {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		data = nil
+		c = nil
 	}
-	return m.put(want, data, err)
+	return m.put(want, c, err)
 }

@@ -59,6 +59,19 @@ func (p *readPlan) place(it *planned) location {
 	return location{pack: p.packs[it.pack], offset: it.offset, stored: it.stored, plain: it.plain, codec: it.codec}
 }
 
+// stored returns the bytes that the chunks take, those that are wanted several times once
+// if the items are in the order of the packs.
+func (p *readPlan) stored() int64 {
+	var n int64
+	for i := range p.items {
+		it := &p.items[i]
+		if i == 0 || it.pack != p.items[i-1].pack || it.offset != p.items[i-1].offset {
+			n += int64(it.stored)
+		}
+	}
+	return n
+}
+
 // A stretch is items of one plan that are fetched with one request.
 type stretch struct {
 	items      []planned

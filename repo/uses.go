@@ -16,6 +16,9 @@ type Use struct {
 	Size int64
 	// Meta is set for nodes and for the file table, and not for files' data.
 	Meta bool
+	// File counts the regular files that came before in the file table. It is the
+	// number of the file that needs the chunk, unless that is a part of the table.
+	File int64
 }
 
 // Uses lists all that a snapshot needs: its file table, nodes and data, in the
@@ -29,27 +32,34 @@ func (r *Repository) Uses(ctx context.Context, m *Manifest) iter.Seq2[Use, error
 			yield(Use{}, err)
 			return
 		}
-		before := ""
+		before, file := "", int64(0)
+		ahead := tableAhead{repo: r, table: m.Table}
 		err := r.walkContent(ctx, m.Table, func(ref Ref, depth int) (bool, error) {
-			if !yield(use(ref, depth, true), nil) {
+			ahead.reach(ctx)
+			if !yield(use(ref, depth, true, file), nil) {
 				return false, errStopWalk
 			}
 			if depth > 0 {
 				return true, nil
 			}
+			ahead.at += ref.Span
 			files, err := r.readBlock(ctx, ref, before)
 			if err != nil {
 				return false, err
 			}
+			r.nodesAhead(ctx, files)
 			for i := range files {
 				err := r.walkContent(ctx, files[i].Content, func(ref Ref, depth int) (bool, error) {
-					if !yield(use(ref, depth, depth > 0), nil) {
+					if !yield(use(ref, depth, depth > 0, file), nil) {
 						return false, errStopWalk
 					}
 					return true, nil
 				})
 				if err != nil {
 					return false, err
+				}
+				if !files[i].IsDir() {
+					file++
 				}
 			}
 			before = files[len(files)-1].Path
@@ -61,8 +71,34 @@ func (r *Repository) Uses(ctx context.Context, m *Manifest) iter.Seq2[Use, error
 	}
 }
 
-func use(ref Ref, depth int, meta bool) Use {
-	u := Use{ID: ref.ID, Meta: meta}
+// maxNodesAhead bounds the content whose nodes are read together, in bytes, and
+// maxPiecesAhead the chunks that they may name: what they
+// list is in memory for a moment.
+const (
+	maxNodesAhead  = 4 << 30
+	maxPiecesAhead = 1 << 17
+)
+
+// nodesAhead has the nodes of files read together, into the cache. What cannot be read
+// shows when it is needed.
+func (r *Repository) nodesAhead(ctx context.Context, files []File) {
+	var extents []Extent
+	var size int64
+	for i := range files {
+		c := &files[i].Content
+		if c.Depth == 0 || size+files[i].Size > maxNodesAhead {
+			continue
+		}
+		size += files[i].Size
+		extents = append(extents, Extent{Content: *c, End: files[i].Size})
+	}
+	if len(extents) > 0 && ctx.Err() == nil {
+		_, _ = r.Expand(ctx, extents, maxPiecesAhead)
+	}
+}
+
+func use(ref Ref, depth int, meta bool, file int64) Use {
+	u := Use{ID: ref.ID, Meta: meta, File: file}
 	if depth == 0 {
 		u.Size = ref.Span
 	}

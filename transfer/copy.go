@@ -1,27 +1,75 @@
 package transfer
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"runtime"
-	"sync"
-	"sync/atomic"
 	"time"
 
-	"golang.org/x/sync/errgroup"
-
-	"github.com/holdstill/holdstill/chunk"
 	"github.com/holdstill/holdstill/repo"
 )
 
 // Options are the settings of one copy. The zero value works.
 type Options struct {
-	// Workers is how many chunks travel at once. Default: GOMAXPROCS.
+	// Workers is how many chunks are decoded and checked at once, at most 1024. Default:
+	// GOMAXPROCS.
 	Workers int
+	// Fetches is how many requests to the source are under way at once, at most 1024. Each
+	// holds up to 4 MiB of memory. Default repo.DefaultFetches. How many packs are written
+	// at once is repo.Options.Uploads of the destination.
+	Fetches int
+	// Near says which of the two is cheaper to read from. What a difference is checked
+	// with is read there, if that has it.
+	Near Side
+	// CheckpointBytes is how much is sent, at most about, before what has arrived is noted
+	// in the destination, so that a copy that is cut off goes on from there. Default 256
+	// MiB.
+	CheckpointBytes int64
+	// CheckpointInterval is the same for time. Default 30 seconds.
+	CheckpointInterval time.Duration
+	// Discard deletes what was sent when the copy fails or is aborted, as far as it was not
+	// noted, instead of leaving it for the next try. Then nothing is noted before the end.
+	Discard bool
+	// ReadBack reads every pack back from the destination and compares it, before
+	// anything names it. Without it only the packs' sizes are asked for.
+	ReadBack bool
 	// Progress, if set, is told how far the copy is: at most ten times a second and
 	// once at the end, one call at a time.
 	Progress func(Progress)
+}
+
+// A Side is one of the two repositories of a copy.
+type Side int
+
+// The sides. NearSource is for uploads, NearDestination for downloads.
+const (
+	NearSource Side = iota
+	NearDestination
+)
+
+func (o Options) withDefaults() (Options, error) {
+	if o.Workers == 0 {
+		o.Workers = runtime.GOMAXPROCS(0)
+	}
+	if o.Fetches == 0 {
+		o.Fetches = repo.DefaultFetches
+	}
+	if o.CheckpointBytes == 0 {
+		o.CheckpointBytes = 256 << 20
+	}
+	if o.CheckpointInterval == 0 {
+		o.CheckpointInterval = 30 * time.Second
+	}
+	if o.Workers < 0 || o.Workers > 1024 || o.Fetches < 0 || o.Fetches > 1024 {
+		return o, fmt.Errorf("%w: transfer.Options.Workers %d and Fetches %d must be from 1 to 1024", repo.ErrInvalid, o.Workers, o.Fetches)
+	}
+	if o.CheckpointBytes < 0 || o.CheckpointInterval < 0 {
+		return o, fmt.Errorf("%w: transfer.Options.CheckpointBytes and CheckpointInterval must not be negative", repo.ErrInvalid)
+	}
+	return o, nil
 }
 
 // Result tells what a copy did.
@@ -30,243 +78,191 @@ type Result struct {
 	// the source.
 	Snapshot *repo.Manifest
 	// Chunks is how many chunks were sent, BytesSent their size as stored. Chunks that
-	// others are stored as the difference to are among them.
+	// others are stored as the difference to are among them. All are 0 if the destination
+	// had the snapshot already.
 	Chunks, BytesSent int64
 	// BytesNew is the plain size of those chunks, in bytes.
 	BytesNew int64
-	Duration time.Duration
+	// BytesFetched is how much was read from the source for that, and Requests with how many
+	// requests, without the file table and its like.
+	BytesFetched, Requests int64
+	Duration               time.Duration
 }
 
-// batchSize is how many chunks go to a worker at once, so that the queue costs
-// nothing beside them.
-const batchSize = 64
-
-// Copy copies one snapshot to another repository, under the same ID. Chunks are not
-// encoded anew, and what a chunk is stored as the difference to is sent before it;
-// only where the destination holds that as a difference itself the chunk is sent in
-// full. When Copy fails, or ctx ends, the destination lists nothing new and what was
-// sent is deleted again. Errors: repo.ErrNotFound, repo.ErrExists
-// if the destination has a snapshot with this ID, a *repo.ChunkError for a chunk
-// that the source cannot read, the context's cause, or an error of a bucket.
-func Copy(ctx context.Context, dst, src *repo.Repository, id string, opts Options) (_ *Result, err error) {
-	c := &copying{src: src, opts: opts, start: time.Now()}
-	if c.opts.Workers <= 0 {
-		c.opts.Workers = runtime.GOMAXPROCS(0)
-	}
-	m, err := src.Manifest(ctx, id)
+// Copy copies one snapshot to another repository, under the same ID. Only what the
+// destination lacks is read, in the order in which it lies in the source's packs, checked
+// against its hash, and sent as it is stored; what a chunk is stored as the difference to
+// is sent before it, and only where the destination holds that as a difference itself the
+// chunk is sent in full. When all packs are durable, and the destination has confirmed
+// their sizes, the snapshot appears there.
+//
+// A destination that has the very same snapshot is left as it is, which is no error. When
+// Copy fails, or ctx ends, the destination lists nothing new; what had arrived stays, and
+// a copy that is run again, by whomever, sends the rest (see Options.Discard). Copy
+// then returns within a second, unless ctx ends during the last step, the commit, which
+// goes on for up to ten. A bucket that does not heed its contexts may leave
+// goroutines behind until it does.
+//
+// Errors: repo.ErrNotFound, repo.ErrExists if the destination has another snapshot with
+// this ID, a *repo.ChunkError for a chunk that the source cannot read, an error that
+// matches repo.ErrCorrupt or repo.ErrMissing for a pack that did not arrive as it was
+// sent, repo.ErrInvalid for bad options, the context's cause, or an error of a bucket.
+func Copy(ctx context.Context, dst, src *repo.Repository, id string, opts Options) (*Result, error) {
+	opts, err := opts.withDefaults()
 	if err != nil {
 		return nil, err
 	}
-	if _, err := dst.Manifest(ctx, id); err == nil {
-		return nil, fmt.Errorf("%w: %s", repo.ErrExists, id)
-	} else if !errors.Is(err, repo.ErrNotFound) {
-		return nil, err
-	}
-	c.total = m.Stats.Bytes
-	if c.session, err = dst.NewSession(ctx); err != nil {
-		return nil, err
-	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, c.session.Abort(ctx))
-		}
-	}()
-	if err := c.chunks(ctx, m); err != nil {
-		return nil, err
-	}
-	if err := c.session.Commit(ctx, m); err != nil {
-		return nil, err
-	}
-	c.report(true)
-	return &Result{
-		Snapshot: m, Chunks: c.sent.Load(), BytesSent: c.session.BytesStored(), BytesNew: c.session.BytesNew(),
-		Duration: time.Since(c.start),
-	}, nil
+	c := &copying{src: src, dst: dst, opts: opts, start: time.Now(), due: make(chan struct{}, 1), turn: make(chan struct{}, 1)}
+	c.retriesBefore = src.Traffic().Retries + dst.Traffic().Retries
+	return c.attended(ctx, id)
 }
 
-// copying is a Copy under way.
-type copying struct {
-	src     *repo.Repository
-	session *repo.Session
-	opts    Options
-	start   time.Time
-	total   int64
-
-	done, sent, next atomic.Int64
-	// mu is held while Options.Progress runs.
-	mu sync.Mutex
-}
-
-// chunks sends everything that the snapshot needs.
-func (c *copying) chunks(ctx context.Context, m *repo.Manifest) error {
-	group, ctx := errgroup.WithContext(ctx)
-	batches := make(chan []repo.Use)
-	group.Go(func() error {
-		defer close(batches)
-		return c.list(ctx, m, batches)
-	})
-	for range c.opts.Workers {
-		group.Go(func() error { return c.work(ctx, batches) })
-	}
-	return group.Wait()
-}
-
-// list hands out the chunks that the destination lacks, in batches.
-func (c *copying) list(ctx context.Context, m *repo.Manifest, out chan<- []repo.Use) error {
-	batch := make([]repo.Use, 0, batchSize)
-	send := func() error {
-		if len(batch) == 0 {
-			return nil
-		}
-		select {
-		case out <- batch:
-			batch = make([]repo.Use, 0, batchSize)
-			return nil
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		}
-	}
-	for u, err := range c.src.Uses(ctx, m) {
-		if err != nil {
-			return err
-		}
-		if c.session.Has(u.ID) {
-			c.finished(u)
-			continue
-		}
-		if batch = append(batch, u); len(batch) == batchSize {
-			if err := send(); err != nil {
-				return err
-			}
-		}
-	}
-	return send()
-}
-
-// work sends batches. Files' data and the rest go into packs of their own, as
-// where they come from.
-func (c *copying) work(ctx context.Context, batches <-chan []repo.Use) error {
-	var writers [2]*repo.Writer
-	for i := range writers {
-		w, err := c.session.NewWriter()
-		if err != nil {
-			return err
-		}
-		defer w.Close()
-		writers[i] = w
-	}
-	var stored []byte
-	for batch := range batches {
-		for _, u := range batch {
-			w := writers[0]
-			if u.Meta {
-				w = writers[1]
-			}
-			var err error
-			if stored, err = c.chunk(ctx, w, u, stored); err != nil {
-				return err
-			}
-		}
-	}
-	for _, w := range writers {
-		if err := w.Flush(ctx); err != nil {
-			return err
-		}
-	}
-	return context.Cause(ctx)
-}
-
-// chunk sends one chunk; buf is reused.
-func (c *copying) chunk(ctx context.Context, w *repo.Writer, u repo.Use, buf []byte) ([]byte, error) {
-	if !c.session.Has(u.ID) {
-		stored, codec, size, err := c.src.ReadEncoded(ctx, u.ID, buf[:0])
-		if err != nil {
-			return buf, err
-		}
-		buf = stored
-		whole, err := c.base(ctx, w, codec, stored)
-		if err != nil {
-			return buf, err
-		}
-		var fresh bool
-		if whole {
-			fresh, err = w.AddEncoded(ctx, u.ID, codec, stored, size)
-		} else {
-			fresh, err = c.plain(ctx, w, u.ID)
-		}
-		if err != nil {
-			return buf, err
-		}
-		if fresh {
-			c.sent.Add(1)
-		}
-	}
-	c.finished(u)
-	return buf, nil
-}
-
-// base makes sure that the destination has what a stored chunk is the difference to,
-// if it is one. It reports whether the chunk can be sent as it is: not where the
-// destination has its base as the difference to yet another chunk, since no base may
-// be one.
-func (c *copying) base(ctx context.Context, w *repo.Writer, codec chunk.Codec, stored []byte) (bool, error) {
-	if codec != chunk.Delta {
-		return true, nil
-	}
-	id, ok := chunk.DeltaBase(stored)
-	if !ok || c.session.HasFull(id) {
-		return ok, nil
-	}
-	if c.session.Has(id) {
+// present reports whether the destination has this snapshot.
+func (c *copying) present(ctx context.Context) (bool, error) {
+	there, err := c.dst.Manifest(ctx, c.manifest.ID)
+	if errors.Is(err, repo.ErrNotFound) {
 		return false, nil
 	}
-	full, codec, size, err := c.src.ReadEncoded(ctx, id, nil)
-	if err != nil || codec == chunk.Delta {
-		return false, err
-	}
-	fresh, err := w.AddEncoded(ctx, id, codec, full, size)
 	if err != nil {
 		return false, err
 	}
-	if fresh {
-		c.sent.Add(1)
-	}
-	return c.session.HasFull(id), nil
-}
-
-// plain sends a chunk encoded anew.
-func (c *copying) plain(ctx context.Context, w *repo.Writer, id chunk.ID) (bool, error) {
-	data, err := c.src.ReadChunk(ctx, id, nil)
+	want, err := json.Marshal(c.manifest)
 	if err != nil {
 		return false, err
 	}
-	_, fresh, err := w.Add(ctx, data)
-	return fresh, err
+	got, err := json.Marshal(there)
+	if err != nil {
+		return false, err
+	}
+	if !bytes.Equal(got, want) {
+		return false, fmt.Errorf("%w: %s, and it is not the same one", repo.ErrExists, c.manifest.ID)
+	}
+	c.walked.Store(c.filesTotal)
+	c.bytesDone.Store(c.bytesTotal)
+	return true, nil
 }
 
-// finished counts a chunk that needs no more work.
-func (c *copying) finished(u repo.Use) {
-	if u.Meta {
-		return
+// preferCause returns why ctx ended, if it did and err only says that it ended.
+func preferCause(ctx context.Context, err error) error {
+	if cause := context.Cause(ctx); cause != nil && !errors.Is(err, cause) {
+		return fmt.Errorf("%w: %w", cause, err)
 	}
-	c.done.Add(u.Size)
-	c.report(false)
+	return err
 }
 
-// progressInterval is the shortest time between two reports.
-const progressInterval = 100 * time.Millisecond
+// A copy that was told to end may go on tidying up as long as suspendGrace, and is waited
+// for as long as stopGrace.
+const (
+	suspendGrace = 500 * time.Millisecond
+	stopGrace    = 900 * time.Millisecond
+)
 
-func (c *copying) report(last bool) {
-	if c.opts.Progress == nil {
-		return
+// What a copy and the one who waits for it agree on.
+const (
+	stageSend = iota
+	// stageCommit: the end is near, and is waited for.
+	stageCommit
+	// stageLeft: nobody waits any more, and nothing may be committed.
+	stageLeft
+)
+
+// attended runs the copy and does not wait for it much longer than ctx.
+func (c *copying) attended(ctx context.Context, id string) (*Result, error) {
+	type outcome struct {
+		result *Result
+		err    error
 	}
-	now, due := int64(time.Since(c.start)), c.next.Load()
-	if !last && (now < due || !c.next.CompareAndSwap(due, now+int64(progressInterval))) {
-		return
+	done := make(chan outcome, 1)
+	go func() {
+		result, err := c.run(ctx, id)
+		done <- outcome{result, err}
+	}()
+	select {
+	case out := <-done:
+		return out.result, out.err
+	case <-ctx.Done():
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.opts.Progress(Progress{
-		BytesDone: c.done.Load(), BytesTotal: c.total, BytesSent: c.session.BytesStored(), Elapsed: time.Since(c.start),
-	})
+	timer := time.NewTimer(stopGrace)
+	defer timer.Stop()
+	select {
+	case out := <-done:
+		return out.result, out.err
+	case <-timer.C:
+	}
+	if c.stage.CompareAndSwap(stageSend, stageLeft) {
+		return nil, context.Cause(ctx)
+	}
+	out := <-done
+	return out.result, out.err
+}
+
+// run is Copy.
+func (c *copying) run(ctx context.Context, id string) (_ *Result, err error) {
+	if c.manifest, err = c.src.Manifest(ctx, id); err != nil {
+		return nil, preferCause(ctx, err)
+	}
+	c.bytesTotal, c.filesTotal = c.manifest.Stats.Bytes, c.manifest.Stats.Files
+	there, err := c.present(ctx)
+	if err == nil && !there {
+		err = c.deliver(ctx)
+	}
+	if err != nil {
+		return nil, preferCause(ctx, err)
+	}
+	c.report(true)
+	return c.result(), nil
+}
+
+// deliver sends what is missing and commits the snapshot.
+func (c *copying) deliver(ctx context.Context) (err error) {
+	if c.session, err = c.dst.NewSession(ctx); err != nil {
+		return err
+	}
+	if err = c.transfer(ctx); err == nil {
+		err = c.commit(ctx)
+	}
+	if err == nil {
+		return nil
+	}
+	if c.opts.Discard {
+		return errors.Join(err, c.session.Abort(ctx))
+	}
+	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), suspendGrace)
+	defer cancel()
+	if stopErr := c.session.Suspend(grace); stopErr != nil && ctx.Err() == nil {
+		// Not when it was told to end: the store may be why.
+		err = errors.Join(err, stopErr)
+	}
+	return err
+}
+
+func (c *copying) commit(ctx context.Context) error {
+	c.enter(phaseCommit)
+	if err := context.Cause(ctx); err != nil {
+		return err
+	}
+	if !c.stage.CompareAndSwap(stageSend, stageCommit) {
+		return context.Cause(ctx)
+	}
+	err := c.session.Commit(ctx, c.manifest)
+	if !errors.Is(err, repo.ErrExists) {
+		return err
+	}
+	// Somebody else may have sent it meanwhile.
+	there, presentErr := c.present(ctx)
+	if !there {
+		return errors.Join(err, presentErr)
+	}
+	return c.session.Abort(ctx)
+}
+
+func (c *copying) result() *Result {
+	r := &Result{
+		Snapshot: c.manifest, Chunks: c.sent.Load(), BytesFetched: c.fetched.Load(), Requests: c.requests.Load(),
+		Duration: time.Since(c.start),
+	}
+	if c.session != nil {
+		r.BytesSent, r.BytesNew = c.session.BytesStored(), c.session.BytesNew()
+	}
+	return r
 }

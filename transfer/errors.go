@@ -68,23 +68,26 @@ type ErrorKind string
 // The kinds of errors. An error that comes from a record matches the error named here
 // with errors.Is, just as the original did.
 const (
-	ErrorNotFound      ErrorKind = "notFound"      // repo.ErrNotFound
-	ErrorNotRepository ErrorKind = "notRepository" // repo.ErrNotRepository
-	ErrorExists        ErrorKind = "exists"        // repo.ErrExists
-	ErrorBadID         ErrorKind = "badID"         // repo.ErrBadID
-	ErrorLocation      ErrorKind = "location"      // repo.ErrLocation
-	ErrorFormat        ErrorKind = "format"        // repo.ErrFormat
-	ErrorCorrupt       ErrorKind = "corrupt"       // repo.ErrCorrupt
-	ErrorMissing       ErrorKind = "missing"       // repo.ErrMissing
-	ErrorNoSpace       ErrorKind = "noSpace"       // syscall.ENOSPC
-	ErrorPermission    ErrorKind = "permission"    // os.ErrPermission
-	ErrorBusy          ErrorKind = "busy"          // ErrJobBusy
-	ErrorAborted       ErrorKind = "aborted"       // ErrAborted
-	ErrorInterrupted   ErrorKind = "interrupted"   // ErrInterrupted
-	ErrorDeadline      ErrorKind = "deadline"      // context.DeadlineExceeded
-	ErrorCancelled     ErrorKind = "cancelled"     // context.Canceled
-	ErrorPanic         ErrorKind = "panic"         // ErrPanic
-	ErrorOther         ErrorKind = "other"         // nothing in particular
+	ErrorNotFound       ErrorKind = "notFound"       // repo.ErrNotFound
+	ErrorNotRepository  ErrorKind = "notRepository"  // repo.ErrNotRepository
+	ErrorExists         ErrorKind = "exists"         // repo.ErrExists
+	ErrorBadID          ErrorKind = "badID"          // repo.ErrBadID
+	ErrorLocation       ErrorKind = "location"       // repo.ErrLocation
+	ErrorFormat         ErrorKind = "format"         // repo.ErrFormat
+	ErrorCorrupt        ErrorKind = "corrupt"        // repo.ErrCorrupt
+	ErrorMissing        ErrorKind = "missing"        // repo.ErrMissing
+	ErrorNoBucket       ErrorKind = "noBucket"       // repo.ErrNoBucket
+	ErrorAuthentication ErrorKind = "authentication" // repo.ErrAuthentication
+	ErrorPermission     ErrorKind = "permission"     // repo.ErrPermission, os.ErrPermission
+	ErrorNoSpace        ErrorKind = "noSpace"        // repo.ErrNoSpace, syscall.ENOSPC
+	ErrorUnavailable    ErrorKind = "unavailable"    // repo.ErrUnavailable
+	ErrorBusy           ErrorKind = "busy"           // ErrJobBusy
+	ErrorAborted        ErrorKind = "aborted"        // ErrAborted
+	ErrorInterrupted    ErrorKind = "interrupted"    // ErrInterrupted
+	ErrorDeadline       ErrorKind = "deadline"       // context.DeadlineExceeded
+	ErrorCancelled      ErrorKind = "cancelled"      // context.Canceled
+	ErrorPanic          ErrorKind = "panic"          // ErrPanic
+	ErrorOther          ErrorKind = "other"          // nothing in particular
 )
 
 // errorKind is one row of the table of kinds.
@@ -106,8 +109,13 @@ var errorKinds = []errorKind{
 	{ErrorExists, repo.ErrExists},
 	{ErrorBadID, repo.ErrBadID},
 	{ErrorFormat, repo.ErrFormat},
+	{ErrorNoBucket, repo.ErrNoBucket},
+	{ErrorAuthentication, repo.ErrAuthentication},
+	{ErrorNoSpace, repo.ErrNoSpace},
 	{ErrorNoSpace, syscall.ENOSPC},
+	{ErrorPermission, repo.ErrPermission},
 	{ErrorPermission, os.ErrPermission},
+	{ErrorUnavailable, repo.ErrUnavailable},
 	{ErrorCorrupt, repo.ErrCorrupt},
 	{ErrorMissing, repo.ErrMissing},
 	{ErrorDeadline, context.DeadlineExceeded},
@@ -139,8 +147,8 @@ func classify(table []errorKind, err error) ErrorKind {
 	return ErrorOther
 }
 
-// A JobError is the error of a job that ended in an earlier process. It unwraps to
-// the error that its kind stands for.
+// A JobError is the error of a job that ended in an earlier process. It matches the
+// errors that its kind stands for.
 type JobError struct {
 	// ID is the job.
 	ID   string
@@ -148,14 +156,14 @@ type JobError struct {
 	// Message is the text of the original error.
 	Message string
 
-	is error
+	is []error
 }
 
 func (e *JobError) Error() string { return e.Message }
 
-// Unwrap returns the error that the kind stands for, nil for ErrorOther and kinds that
+// Unwrap returns the errors that the kind stands for, none for ErrorOther and kinds that
 // are not known here.
-func (e *JobError) Unwrap() error { return e.is }
+func (e *JobError) Unwrap() []error { return e.is }
 
 // recordedError returns the error that a status tells of, nil if it has none.
 func recordedError(table []errorKind, s *Status) error {
@@ -165,8 +173,7 @@ func recordedError(table []errorKind, s *Status) error {
 	e := &JobError{ID: s.ID, Kind: s.ErrorKind, Message: s.Error}
 	for _, k := range table {
 		if k.kind == s.ErrorKind {
-			e.is = k.is
-			break
+			e.is = append(e.is, k.is)
 		}
 	}
 	return e

@@ -451,20 +451,23 @@ func TestErrorsOutliveTheProcess(t *testing.T) {
 		t.Fatal(err)
 	}
 	kinds := map[transfer.ErrorKind]error{
-		"lockTimeout":               timeout,
-		transfer.ErrorNotFound:      repo.ErrNotFound,
-		transfer.ErrorNotRepository: repo.ErrNotRepository,
-		transfer.ErrorExists:        repo.ErrExists,
-		transfer.ErrorBadID:         repo.ErrBadID,
-		transfer.ErrorLocation:      &repo.LocationError{Rule: repo.RuleOneColon},
-		transfer.ErrorFormat:        &repo.FormatError{Object: "x", Version: 9},
-		transfer.ErrorCorrupt:       &repo.CorruptError{Object: "x"},
-		transfer.ErrorMissing:       &repo.ChunkError{Err: repo.ErrMissing},
-		transfer.ErrorNoSpace:       &os.PathError{Op: "write", Path: "x", Err: syscall.ENOSPC},
-		transfer.ErrorPermission:    os.ErrPermission,
-		transfer.ErrorBusy:          &transfer.JobBusyError{},
-		transfer.ErrorDeadline:      context.DeadlineExceeded,
-		transfer.ErrorCancelled:     context.Canceled,
+		"lockTimeout":                timeout,
+		transfer.ErrorNotFound:       repo.ErrNotFound,
+		transfer.ErrorNotRepository:  repo.ErrNotRepository,
+		transfer.ErrorExists:         repo.ErrExists,
+		transfer.ErrorBadID:          repo.ErrBadID,
+		transfer.ErrorLocation:       &repo.LocationError{Rule: repo.RuleOneColon},
+		transfer.ErrorFormat:         &repo.FormatError{Object: "x", Version: 9},
+		transfer.ErrorCorrupt:        &repo.CorruptError{Object: "x"},
+		transfer.ErrorMissing:        &repo.ChunkError{Err: repo.ErrMissing},
+		transfer.ErrorNoSpace:        &os.PathError{Op: "write", Path: "x", Err: syscall.ENOSPC},
+		transfer.ErrorNoBucket:       repo.ErrNoBucket,
+		transfer.ErrorAuthentication: repo.ErrAuthentication,
+		transfer.ErrorPermission:     repo.ErrPermission,
+		transfer.ErrorUnavailable:    repo.ErrUnavailable,
+		transfer.ErrorBusy:           &transfer.JobBusyError{},
+		transfer.ErrorDeadline:       context.DeadlineExceeded,
+		transfer.ErrorCancelled:      context.Canceled,
 	}
 	ids := make(map[transfer.ErrorKind]string)
 	messages := make(map[transfer.ErrorKind]string)
