@@ -189,8 +189,13 @@ func (c *frameContext) set(id *chunk.ID, plain uint32, codec chunk.Codec) {
 // sealFrame seals buf from start on, where the frame stands behind room for the nonce,
 // in its place. It returns buf with the tag behind it.
 func (k *keyring) sealFrame(buf []byte, start int, id *chunk.ID, context *frameContext) []byte {
+	_, _ = rand.Read(buf[start : start+frameNonceSize]) // documented never to fail
+	return k.sealFrameUnder(buf, start, id, context)
+}
+
+// sealFrameUnder is sealFrame with a nonce that stands in its place already.
+func (k *keyring) sealFrameUnder(buf []byte, start int, id *chunk.ID, context *frameContext) []byte {
 	nonce, frame := buf[start:start+frameNonceSize], buf[start+frameNonceSize:]
-	_, _ = rand.Read(nonce)
 	sealed := k.frameKey(id).Seal(frame[:0], nonce, frame, context[:])
 	if cap(sealed) == cap(frame) { // it stands where the frame did
 		return buf[:len(buf)+frameTagSize]
