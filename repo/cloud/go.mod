@@ -14,6 +14,7 @@ require (
 	github.com/aws/aws-sdk-go-v2/service/s3 v1.111.0
 	github.com/aws/aws-sdk-go-v2/service/sts v1.49.0
 	github.com/aws/smithy-go v1.28.1
+	github.com/google/go-cmp v0.7.0
 	github.com/holdstill/holdstill v0.0.0
 	gocloud.dev v0.47.0
 	golang.org/x/oauth2 v0.36.0
