@@ -161,7 +161,8 @@ func (s store) attempt(ctx context.Context, size int64, failures int, run func(c
 	defer cancel()
 	err := run(attemptCtx, failures)
 	if err != nil && attemptCtx.Err() != nil && ctx.Err() == nil && !errors.Is(err, errAttemptTimeout) {
-		return fmt.Errorf("%w: %w", context.Cause(attemptCtx), err)
+		// The driver's error is only told: that of a context which ended would read as the caller's.
+		return fmt.Errorf("%w: %v", context.Cause(attemptCtx), err)
 	}
 	return err
 }

@@ -245,7 +245,7 @@ func (w *readWatch) stop() {
 // explain says if it was the watch that ended the read.
 func (w *readWatch) explain(err error) error {
 	if context.Cause(w.ctx) == errStalled {
-		return fmt.Errorf("%w for %v: %w", errStalled, w.limit, err)
+		return fmt.Errorf("%w for %v: %v", errStalled, w.limit, err) // not as the caller's own cancelling
 	}
 	return err
 }
