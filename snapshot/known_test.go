@@ -9,6 +9,7 @@ import (
 	"testing"
 	"testing/fstest"
 
+	"github.com/holdstill/holdstill/repo"
 	"github.com/holdstill/holdstill/snapshot"
 )
 
@@ -447,4 +448,31 @@ func TestDamagedParentIsNotKept(t *testing.T) {
 	if s.Stats.BytesRead != int64(len(data)) {
 		t.Errorf("%+v", s.Stats)
 	}
+}
+
+// In an encrypted repository chunks have other names; what is known of a file is
+// verified, kept and stored as differences all the same.
+func TestChangedRangesEncrypted(t *testing.T) {
+	h := newHistory("one")
+	h.hint = pagedHint
+	data := pages(3, 3<<20)
+	h.set("a.db", data)
+	h.set("b.txt", text(4, 3<<20))
+	key := repo.Passphrase([]byte("open sesame"), repo.PassphraseOptions{Argon2: repo.Argon2{Time: 1, Memory: 8 << 20, Threads: 1}})
+	e := openEngine(t, snapshot.Config{Sources: map[string]snapshot.Source{"kv": h}, Key: key, VerifyShare: 0.5})
+	create(t, e, snapshot.CreateOptions{})
+	h.advance()
+	touch(h, "a.db", bytes.Clone(data), 1<<20, 10)
+	s := create(t, e, snapshot.CreateOptions{})
+	if s.Stats.BytesRead != 64<<10 || s.Stats.BytesVerified == 0 || s.Stats.BytesDelta != 64<<10 {
+		t.Errorf("%+v", s.Stats)
+	}
+	for name, f := range h.files {
+		wantFile(t, e, s.ID, "kv/"+name, f.Data)
+	}
+	verified := create(t, e, snapshot.CreateOptions{Verify: true})
+	if verified.Stats.BytesVerified != 6<<20 || verified.Stats.BytesRead != 0 {
+		t.Errorf("%+v", verified.Stats)
+	}
+	wantSound(t, e)
 }
