@@ -48,6 +48,11 @@ type call struct {
 	engine   *snapshot.Engine
 	out, err io.Writer
 
+	// passphrase, toPassphrase and newPassphrase name files.
+	passphrase, toPassphrase, newPassphrase string
+	toPlain                                 bool
+	label                                   string
+
 	json    bool
 	data    bool
 	to      string
@@ -73,6 +78,9 @@ func commands() []command {
 		{name: "undo", args: "DIRECTORY PREVIOUS", what: "put back what a restore replaced", count: 2, noRepo: true, run: undo},
 		{name: "copy", args: "ID", what: "copy a snapshot to another repository", count: 1, flags: copyFlags, run: copySnapshot},
 		{name: "delete", args: "ID", what: "delete a snapshot", count: 1, run: remove},
+		{name: "keys", what: "list the keys of an encrypted repository", run: listKeys},
+		{name: "add-key", what: "add a passphrase to an encrypted repository", flags: addKeyFlags, run: addKey},
+		{name: "remove-key", args: "KEY", what: "remove a key of an encrypted repository", count: 1, run: removeKey},
 		{name: "rebuild-index", what: "make the index anew from the packs; nobody may write meanwhile", flags: rebuildFlags, run: rebuild},
 	}
 }
@@ -101,6 +109,8 @@ func restoreFlags(c *call) {
 
 func copyFlags(c *call) {
 	c.flags.StringVar(&c.to, "to", "", "the other `repository`, a directory or a location, made if there is none")
+	c.flags.StringVar(&c.toPassphrase, "to-passphrase-file", "", "the `file` with the passphrase of the other repository; that of this one if not given")
+	c.flags.BoolVar(&c.toPlain, "to-plain", false, "the other repository is not encrypted, though this one is")
 }
 
 // Run is Main without the process around it. It returns the exit code: 0 when all went
@@ -143,7 +153,8 @@ func usage(w io.Writer) {
 	}
 	fmt.Fprintln(w, "\nA repository is a directory, or a location such as S3:bucket/path with its section in")
 	fmt.Fprintln(w, "the file of -config. HOLDSTILL_REPO and HOLDSTILL_CONFIG in the environment stand for")
-	fmt.Fprintln(w, "-repo and -config.")
+	fmt.Fprintln(w, "-repo and -config. An encrypted repository needs -passphrase-file, or the name of that file")
+	fmt.Fprintln(w, "in HOLDSTILL_PASSPHRASE_FILE.")
 }
 
 func (cmd command) call(ctx context.Context, args []string, out, errOut io.Writer) (err error) {
@@ -156,6 +167,7 @@ func (cmd command) call(ctx context.Context, args []string, out, errOut io.Write
 	if !cmd.noRepo {
 		c.flags.StringVar(&c.repo, "repo", os.Getenv("HOLDSTILL_REPO"), "the `directory` of the repository, or its location as section:path")
 		c.flags.StringVar(&c.config, "config", os.Getenv("HOLDSTILL_CONFIG"), "the `file` with the sections that locations name, as JSON")
+		c.flags.StringVar(&c.passphrase, "passphrase-file", os.Getenv("HOLDSTILL_PASSPHRASE_FILE"), "the `file` with the passphrase of an encrypted repository")
 	}
 	if cmd.flags != nil {
 		cmd.flags(c)
@@ -171,7 +183,7 @@ func (cmd command) call(ctx context.Context, args []string, out, errOut io.Write
 		return errUsage
 	}
 	if !cmd.noRepo {
-		if c.engine, err = c.open(ctx, c.repo, true); err != nil {
+		if c.engine, err = c.open(ctx, c.repo, c.passphrase, true); err != nil {
 			return err
 		}
 		defer func() { err = errors.Join(err, c.engine.Close()) }()

@@ -1,6 +1,7 @@
 package command
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -140,7 +141,11 @@ func copySnapshot(ctx context.Context, c *call) error {
 	if c.to == "" {
 		return errors.New("no other repository is named: give -to REPOSITORY")
 	}
-	other, err := c.open(ctx, c.to, false)
+	passphrase := cmp.Or(c.toPassphrase, c.passphrase)
+	if c.toPlain {
+		passphrase = ""
+	}
+	other, err := c.open(ctx, c.to, passphrase, false)
 	if err != nil {
 		return err
 	}

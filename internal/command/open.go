@@ -13,8 +13,8 @@ import (
 )
 
 // open opens a repository that is named by its directory on this machine or, with a
-// section of the config before a colon, by its location.
-func (c *call) open(ctx context.Context, where string, mustExist bool) (*snapshot.Engine, error) {
+// section of the config before a colon, by its location. The passphrase stands in a file.
+func (c *call) open(ctx context.Context, where, passphrase string, mustExist bool) (*snapshot.Engine, error) {
 	if where == "" {
 		return nil, errors.New("no repository is named: give -repo DIRECTORY")
 	}
@@ -22,7 +22,11 @@ func (c *call) open(ctx context.Context, where string, mustExist bool) (*snapsho
 	if err != nil {
 		return nil, err
 	}
-	config := snapshot.Config{Repository: where, Locations: locations, MustExist: mustExist}
+	key, err := passphraseFrom(passphrase)
+	if err != nil {
+		return nil, err
+	}
+	config := snapshot.Config{Repository: where, Locations: locations, Key: key, MustExist: mustExist}
 	section, _, _ := strings.Cut(where, ":")
 	if _, known := locations[section]; !known && section != "local" || section == where {
 		abs, err := filepath.Abs(where)

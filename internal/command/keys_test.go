@@ -1,0 +1,61 @@
+package command
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/holdstill/holdstill/repo"
+	"github.com/holdstill/holdstill/snapshot"
+)
+
+func TestKeyCommands(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "repo")
+	file := func(name, text string) string {
+		path := filepath.Join(t.TempDir(), name)
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	first, second, empty := file("first", "open sesame\n"), file("second", "open barley"), file("empty", "\n")
+	e, err := snapshot.Open(t.Context(), snapshot.Config{Repository: "local:" + dir, Key: repo.Passphrase([]byte("open sesame"), repo.PassphraseOptions{})})
+	if err != nil {
+		t.Fatal(err)
+	}
+	id := ""
+	for k, err := range e.Repository().Keys(t.Context()) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		id = k.ID
+	}
+	if err := e.Close(); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("HOLDSTILL_REPO", dir)
+	for _, step := range []struct {
+		args []string
+		code int
+		want string
+	}{
+		{[]string{"list"}, 1, "is encrypted"},
+		{[]string{"list", "-passphrase-file", second}, 1, "opens none"},
+		{[]string{"list", "-passphrase-file", empty}, 1, "no passphrase"},
+		{[]string{"list", "-passphrase-file", first}, 0, "ID"},
+		{[]string{"keys", "-passphrase-file", first}, 0, id},
+		{[]string{"remove-key", "-passphrase-file", first, id}, 1, "last"},
+		{[]string{"add-key", "-passphrase-file", first}, 1, "give -new-passphrase-file"},
+		{[]string{"add-key", "-passphrase-file", first, "-new-passphrase-file", second, "-label", "new"}, 0, "Added key"},
+		{[]string{"keys", "-passphrase-file", second}, 0, `"new"`},
+		{[]string{"remove-key", "-passphrase-file", second, id}, 0, "Removed key"},
+		{[]string{"check", "-passphrase-file", first}, 1, "opens none"},
+		{[]string{"check", "-passphrase-file", second}, 0, "No damage."},
+	} {
+		out, errOut, code := tool(t, step.args...)
+		if code != step.code || !strings.Contains(out+errOut, step.want) || strings.Contains(out+errOut, "open ") {
+			t.Errorf("%v: exit %d, printed %q and %q", step.args, code, out, errOut)
+		}
+	}
+}
