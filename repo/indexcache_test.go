@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -545,5 +546,52 @@ func TestCacheSweeps(t *testing.T) {
 	}
 	if got := segmentPaths(t, dir); len(got) != len(set.segments)+1 {
 		t.Errorf("files %q for %d segments", got, len(set.segments))
+	}
+}
+
+// Two processes write to one repository, and share the folder of the cache.
+func TestTwoProcessesOneCache(t *testing.T) {
+	dir, cache := t.TempDir(), t.TempDir()
+	openTestRepoIn(t, dir)
+	names := []string{"first", "other"}
+	var group sync.WaitGroup
+	for _, name := range names {
+		cmd := exec.CommandContext(t.Context(), os.Args[0])
+		cmd.Env = append(os.Environ(), processDir+"="+dir, processName+"="+name, processCache+"="+cache)
+		group.Go(func() {
+			if out, err := cmd.CombinedOutput(); err != nil {
+				t.Errorf("%s: %v: %s", name, err, out)
+			}
+		})
+	}
+	group.Wait()
+	plain, cached := openTestRepo(t, openLocal(t, dir), Options{}), openTestRepo(t, openLocal(t, dir), Options{CacheDir: cache})
+	cached.indexCache.foldRecords = 20
+	var sets []*indexSet
+	for _, r := range []*Repository{plain, cached} {
+		set, err := r.refreshIndex(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		sets = append(sets, set)
+		for _, name := range names {
+			for n := range processSnapshots {
+				wantSnapshot(t, r, fmt.Sprintf("%s-%03d", name, n), processFiles(name, n))
+			}
+		}
+	}
+	want := make(map[chunk.ID][]location)
+	for e, err := range sets[0].all() {
+		if err != nil {
+			t.Fatal(err)
+		}
+		want[e.id] = append(want[e.id], e.location)
+	}
+	for _, places := range want {
+		slices.SortFunc(places, compareLocations)
+	}
+	wantPlaces(t, sets[1], want)
+	if len(sets[1].segments) == 0 || len(segmentPaths(t, cache)) > 2*len(sets[1].segments)+2 {
+		t.Errorf("%d segments, files %q", len(sets[1].segments), segmentPaths(t, cache))
 	}
 }

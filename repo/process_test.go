@@ -19,6 +19,8 @@ import (
 const (
 	processDir  = "HOLDSTILL_REPO_TEST_DIR"
 	processName = "HOLDSTILL_REPO_TEST_NAME"
+	// processCache is the folder of its index cache; none if it is not set.
+	processCache = "HOLDSTILL_REPO_TEST_CACHE"
 )
 
 func TestMain(m *testing.M) {
@@ -56,11 +58,14 @@ func writeBeside(dir, name string) (won []string, err error) {
 		return nil, err
 	}
 	defer b.Close()
-	r, err := Open(ctx, b, variant(Options{}))
+	r, err := Open(ctx, b, variant(Options{CacheDir: os.Getenv(processCache)}))
 	if err != nil {
 		return nil, err
 	}
 	defer r.Close()
+	if r.indexCache != nil {
+		r.indexCache.foldRecords = 20
+	}
 	c, err := chunk.NewFixed(512)
 	if err != nil {
 		return nil, err

@@ -57,6 +57,12 @@ type Config struct {
 	// under it: see repo.Passphrase and repo.Keeper. A repository that is not encrypted is
 	// refused with it. Default: Options.Key.
 	Key repo.KeySource
+	// CacheDir is a folder for what can be made anew: an index of the repository that takes
+	// next to no memory; see repo.Options.CacheDir, which it sets. Worth while from some
+	// hundred thousand chunks on, also for a local repository. It must not lie in the
+	// folder of a source or of the repository. Default: Options.CacheDir, and without that
+	// none; the engine writes to no folder that it was not given.
+	CacheDir string
 	// Options are those of the repository: pack size, compression, cache.
 	Options repo.Options
 	// Logger hears of what is not worth failing for. Default: nothing is logged.
@@ -144,6 +150,9 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	if c.CacheDir != "" {
+		c.Options.CacheDir = c.CacheDir
 	}
 	if c.Options.Logger == nil {
 		c.Options.Logger = c.Logger
