@@ -29,6 +29,15 @@
 // where it saves much. Its ID and its bytes are the same, and so is all that is said
 // here; what it is the difference to counts as used by the snapshots that hold it.
 //
+// # Encryption
+//
+// A repository is encrypted if [InitOptions].Encryption says so, with a [Passphrase] or a
+// [Keeper], which [Options].Key opens it with from then on. All that is stored is encrypted and
+// authenticated with AES-256-GCM, and chunk IDs and cuts depend on a secret. What is
+// changed in the store, or put in the place of something else, is found out as damage is.
+// [Repository.AddKey] and [Repository.RemoveKey] change passphrases without a rewrite. FORMAT.md
+// says what somebody with the store can see and do all the same.
+//
 // # Concurrency
 //
 // A Repository, a Session and a ContentReader are safe for concurrent use; a Writer
