@@ -78,6 +78,9 @@ func withEngine(ctx context.Context, dir, policy, corpus string, do func(*snapsh
 			config.Sources[name] = closed(filepath.Join(corpus, name))
 		}
 	}
+	if p := os.Getenv(passphraseEnv); p != "" {
+		config.Key = repo.Passphrase([]byte(p), repo.PassphraseOptions{})
+	}
 	e, err := snapshot.Open(ctx, config)
 	if err != nil {
 		return err

@@ -13,22 +13,40 @@ const (
 const againRuns = 9
 
 // holdstill is this program, run again as a process of its own.
-type holdstill struct{ name, policy string }
+type holdstill struct {
+	name, policy string
+	encrypted    bool
+}
+
+// passphraseEnv hands a child the passphrase of its repository. Without it the repository is
+// not encrypted.
+const passphraseEnv = "HOLDSTILL_PEERS_PASSPHRASE"
+
+func (h holdstill) env() []string {
+	if !h.encrypted {
+		return nil
+	}
+	return []string{passphraseEnv + "=benchmark"}
+}
 
 func (h holdstill) describe() description {
 	codec := "zstd, fastest"
 	if h.policy == policyFast {
 		codec = "s2"
 	}
+	encryption := "no"
+	if h.encrypted {
+		encryption = "yes, and authenticated"
+	}
 	return description{
-		name: h.name, settings: "Policy: " + h.policy + " (" + codec + ")", encryption: "no",
+		name: h.name, settings: "Policy: " + h.policy + " (" + codec + ")", encryption: encryption,
 		note: "deletes snapshots, and cannot yet free what they alone needed",
 	}
 }
 
 func (h holdstill) script(s step, at site) *script {
 	child := func(args ...string) *script {
-		return run(at.state, nil, append([]string{at.self, childVerb}, args...))
+		return run(at.state, h.env(), append([]string{at.self, childVerb}, args...))
 	}
 	switch s {
 	case prepare:
@@ -44,5 +62,5 @@ func (h holdstill) script(s step, at site) *script {
 }
 
 func (h holdstill) inProcess(at site) *script {
-	return run(at.state, nil, []string{at.self, childVerb, "again", at.repo(), h.policy, at.corpus, strconv.Itoa(againRuns)})
+	return run(at.state, h.env(), []string{at.self, childVerb, "again", at.repo(), h.policy, at.corpus, strconv.Itoa(againRuns)})
 }

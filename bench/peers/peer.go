@@ -109,6 +109,7 @@ func allPeers() []peer {
 	return []peer{
 		holdstill{name: "holdstill", policy: policyBalanced},
 		holdstill{name: "holdstill-fast", policy: policyFast},
+		holdstill{name: "holdstill-encrypted", policy: policyBalanced, encrypted: true},
 		restic{},
 		borg{name: "borg", mode: "none", encryption: "no"},
 		borg{name: "borg-encrypted", mode: "repokey-blake2", encryption: "yes, and authenticated"},

@@ -13,7 +13,7 @@ import (
 // TestCompare runs the whole program on a small corpus, with the peers that every
 // Linux system has.
 func TestCompare(t *testing.T) {
-	names := []string{"cp", "holdstill-fast"}
+	names := []string{"cp", "holdstill-fast", "holdstill-encrypted"}
 	if len(missing(tarZstd{}.describe())) == 0 {
 		names = append(names, "tar|zstd")
 	}
