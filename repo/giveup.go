@@ -37,6 +37,13 @@ func (c *collector) giveUp(ctx context.Context, id sessionID) error {
 
 // adoptIndexes writes the indexes of a session anew under another one.
 func (c *collector) adoptIndexes(ctx context.Context, id sessionID) (err error) {
+	// Before the look at the indexes: what is read without a lease may name packs that
+	// another collection has forgotten by now.
+	s, err := c.repo.NewSession(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, s.Abort(ctx)) }()
 	view, err := c.repo.listGarbage(ctx)
 	if err != nil {
 		return err
@@ -63,11 +70,6 @@ func (c *collector) adoptIndexes(ctx context.Context, id sessionID) (err error) 
 	if len(indexes) == 0 {
 		return nil
 	}
-	s, err := c.repo.NewSession(ctx)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, s.Abort(ctx)) }()
 	return c.repo.replaceIndexes(ctx, indexes, s.lease)
 }
 

@@ -10,7 +10,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -82,15 +81,15 @@ type lease struct {
 	// the lease must stay until a collection gives it up.
 	unsure atomic.Bool
 
-	// mu guards the fields below. It is held while a renewal is under way.
-	mu    sync.Mutex
+	// token is held by whoever uses the fields below, also while it talks to the bucket.
+	token chan struct{}
 	beat  int
 	timer *time.Timer // nil once the lease has ended
 }
 
 // takeLease makes a lease durable and keeps it renewed until end.
 func takeLease(ctx context.Context, s store, log *slog.Logger) (*lease, error) {
-	l := &lease{id: newSessionID(), store: s, log: log, ctx: ctx}
+	l := &lease{id: newSessionID(), store: s, log: log, ctx: ctx, token: make(chan struct{}, 1)}
 	data, err := seal(leaseDocument{l.id.String()})
 	if err != nil {
 		return nil, err
@@ -102,15 +101,17 @@ func takeLease(ctx context.Context, s store, log *slog.Logger) (*lease, error) {
 		defer cancel()
 		return nil, errors.Join(err, s.remove(clean, leaseKey(l.id)))
 	}
+	l.token <- struct{}{}
 	l.timer = time.AfterFunc(leaseRenewal, l.renew)
+	<-l.token
 	return l, nil
 }
 
 // renew shows those who watch that the session lives: by a new object, since one that
 // was deleted must not come back.
 func (l *lease) renew() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
+	l.token <- struct{}{}
+	defer func() { <-l.token }()
 	if l.timer == nil || l.ctx.Err() != nil {
 		return
 	}
@@ -138,8 +139,8 @@ func (l *lease) renewOnce(ctx context.Context) error {
 // end gives the lease back, unless something is unsure. The context of the lease must
 // have ended. More calls do nothing.
 func (l *lease) end(ctx context.Context) error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
+	l.token <- struct{}{}
+	defer func() { <-l.token }()
 	if l.timer == nil {
 		return nil
 	}

@@ -250,40 +250,42 @@ func (c *collector) deletePacks(ctx context.Context, dead map[packID]bool) error
 
 // cleanIndexes makes sure that no index names the given packs, and says whether any did.
 func (c *collector) cleanIndexes(ctx context.Context, dead map[packID]bool) (dirty bool, err error) {
-	view, err := c.repo.listGarbage(ctx)
-	if err != nil {
+	affected, err := c.naming(ctx, dead)
+	if err != nil || len(affected.indexes) == 0 {
 		return false, err
-	}
-	set, err := c.freshIndex(ctx, view)
-	if err != nil {
-		return false, err
-	}
-	affected, err := c.naming(ctx, set, dead)
-	if errors.Is(err, errKeyMissing) {
-		return c.cleanIndexes(ctx, dead) // merged meanwhile
-	}
-	if err != nil {
-		return false, err
-	}
-	if len(affected.indexes) == 0 {
-		return false, nil
 	}
 	s, err := c.repo.NewSession(ctx)
 	if err != nil {
 		return true, err
 	}
 	defer func() { err = errors.Join(err, s.Abort(ctx)) }()
+	// Once more under the lease: what was read before it may name packs that another
+	// collection has forgotten by now.
+	if affected, err = c.naming(ctx, dead); err != nil || len(affected.indexes) == 0 {
+		return true, err
+	}
 	return true, c.rewrite(ctx, s, affected, dead)
 }
 
-// naming returns those indexes of a set that name one of the packs.
-func (c *collector) naming(ctx context.Context, set *indexSet, packs map[packID]bool) (*indexSet, error) {
+// naming returns the indexes that name one of the packs.
+func (c *collector) naming(ctx context.Context, packs map[packID]bool) (*indexSet, error) {
+	view, err := c.repo.listGarbage(ctx)
+	if err != nil {
+		return nil, err
+	}
+	set, err := c.freshIndex(ctx, view)
+	if err != nil {
+		return nil, err
+	}
 	out := &indexSet{}
 	if !slices.ContainsFunc(slices.Collect(maps.Keys(packs)), set.namesPack) {
 		return out, nil
 	}
 	for _, info := range set.infos() {
 		x, err := c.repo.wholeIndex(ctx, set, info.id)
+		if errors.Is(err, errKeyMissing) {
+			return c.naming(ctx, packs) // merged meanwhile
+		}
 		if err != nil {
 			return nil, err
 		}
