@@ -81,6 +81,9 @@ type Result struct {
 	// others are stored as the difference to are among them. All are 0 if the destination
 	// had the snapshot already.
 	Chunks, BytesSent int64
+	// Reencoded is set where chunks could not travel as they are stored, since the two
+	// repositories name them differently.
+	Reencoded bool
 	// BytesNew is the plain size of those chunks, in bytes.
 	BytesNew int64
 	// BytesFetched is how much was read from the source for that, and Requests with how many
@@ -93,7 +96,8 @@ type Result struct {
 // destination lacks is read, in the order in which it lies in the source's packs, checked
 // against its hash, and sent as it is stored; what a chunk is stored as the difference to
 // is sent before it, and only where the destination holds that as a difference itself the
-// chunk is sent in full. When all packs are durable, and the destination has confirmed
+// chunk is sent in full. Where the two name chunks differently (see repo.Repository.SameIdentity)
+// everything is read, and encoded anew. When all packs are durable, and the destination has confirmed
 // their sizes, the snapshot appears there.
 //
 // A destination that has the very same snapshot is left as it is, which is no error. When
@@ -112,7 +116,7 @@ func Copy(ctx context.Context, dst, src *repo.Repository, id string, opts Option
 	if err != nil {
 		return nil, err
 	}
-	c := &copying{src: src, dst: dst, opts: opts, start: time.Now(), due: make(chan struct{}, 1), turn: make(chan struct{}, 1)}
+	c := &copying{src: src, dst: dst, opts: opts, start: time.Now(), alike: src.SameIdentity(dst), due: make(chan struct{}, 1), turn: make(chan struct{}, 1)}
 	c.retriesBefore = src.Traffic().Retries + dst.Traffic().Retries
 	return c.attended(ctx, id)
 }
@@ -126,7 +130,12 @@ func (c *copying) present(ctx context.Context) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	want, err := json.Marshal(c.manifest)
+	ours := *c.manifest
+	if !c.alike {
+		// The same content has other names there.
+		there.Table, ours.Table = repo.Content{}, repo.Content{}
+	}
+	want, err := json.Marshal(&ours)
 	if err != nil {
 		return false, err
 	}
@@ -258,7 +267,7 @@ func (c *copying) commit(ctx context.Context) error {
 
 func (c *copying) result() *Result {
 	r := &Result{
-		Snapshot: c.manifest, Chunks: c.sent.Load(), BytesFetched: c.fetched.Load(), Requests: c.requests.Load(),
+		Snapshot: c.manifest, Reencoded: !c.alike, Chunks: c.sent.Load(), BytesFetched: c.fetched.Load(), Requests: c.requests.Load(),
 		Duration: time.Since(c.start),
 	}
 	if c.session != nil {

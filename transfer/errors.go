@@ -80,6 +80,7 @@ const (
 	ErrorAuthentication ErrorKind = "authentication" // repo.ErrAuthentication
 	ErrorPermission     ErrorKind = "permission"     // repo.ErrPermission, os.ErrPermission
 	ErrorNoSpace        ErrorKind = "noSpace"        // repo.ErrNoSpace, syscall.ENOSPC
+	ErrorKey            ErrorKind = "key"            // repo.ErrKey
 	ErrorUnavailable    ErrorKind = "unavailable"    // repo.ErrUnavailable
 	ErrorBusy           ErrorKind = "busy"           // ErrJobBusy
 	ErrorAborted        ErrorKind = "aborted"        // ErrAborted
@@ -110,6 +111,7 @@ var errorKinds = []errorKind{
 	{ErrorBadID, repo.ErrBadID},
 	{ErrorFormat, repo.ErrFormat},
 	{ErrorNoBucket, repo.ErrNoBucket},
+	{ErrorKey, repo.ErrKey},
 	{ErrorAuthentication, repo.ErrAuthentication},
 	{ErrorNoSpace, repo.ErrNoSpace},
 	{ErrorNoSpace, syscall.ENOSPC},

@@ -22,6 +22,8 @@ type copying struct {
 	// retriesBefore is what both repositories had counted before the copy.
 	retriesBefore int64
 
+	// alike: both repositories name chunks alike.
+	alike bool
 	// stage is one of those below stageSend.
 	stage atomic.Int32
 	// data and meta are the packs under way: files' data and the rest go into packs of
@@ -83,7 +85,15 @@ func (c *copying) transfer(ctx context.Context) (err error) {
 	finished := make(chan struct{})
 	group.Go(func() error {
 		defer close(finished)
-		return c.windows(groupCtx)
+		if c.alike {
+			return c.windows(groupCtx)
+		}
+		c.enter(phaseSend)
+		m, err := c.reencode(groupCtx)
+		if err == nil {
+			c.manifest = m
+		}
+		return err
 	})
 	group.Go(func() error { return c.checkpoints(groupCtx, finished) })
 	if err := group.Wait(); err != nil {
@@ -193,14 +203,35 @@ func (c *copying) send(ctx context.Context, w *window) error {
 // since the request may be cheap and the bytes may cost money.
 const maxGap = 4 << 10
 
-// put adds one chunk to the packs under way.
-func (c *copying) put(ctx context.Context, meta bool, sc *repo.StoredChunk) error {
+// take waits for the right to add to the packs under way, which give ends.
+func (c *copying) take(ctx context.Context) error {
 	select {
 	case c.turn <- struct{}{}:
-		defer func() { <-c.turn }()
+		return nil
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
+}
+
+func (c *copying) give() { <-c.turn }
+
+// addPlain adds one chunk of files' data, encoded anew.
+func (c *copying) addPlain(ctx context.Context, data []byte) (chunk.ID, error) {
+	if err := c.take(ctx); err != nil {
+		return chunk.ID{}, err
+	}
+	defer c.give()
+	id, fresh, err := c.data.Add(ctx, data)
+	c.added(fresh)
+	return id, err
+}
+
+// put adds one chunk to the packs under way, as it is stored if possible.
+func (c *copying) put(ctx context.Context, meta bool, sc *repo.StoredChunk) error {
+	if err := c.take(ctx); err != nil {
+		return err
+	}
+	defer c.give()
 	w := c.data
 	if meta {
 		w = c.meta
@@ -218,6 +249,12 @@ func (c *copying) put(ctx context.Context, meta bool, sc *repo.StoredChunk) erro
 	} else {
 		_, fresh, err = w.Add(ctx, sc.Plain)
 	}
+	c.added(fresh)
+	return err
+}
+
+// added counts a chunk, and sees whether a checkpoint is due.
+func (c *copying) added(fresh bool) {
 	if fresh {
 		c.sent.Add(1)
 	}
@@ -227,7 +264,6 @@ func (c *copying) put(ctx context.Context, meta bool, sc *repo.StoredChunk) erro
 		default:
 		}
 	}
-	return err
 }
 
 // arrived counts a chunk of a window.
