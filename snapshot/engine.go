@@ -11,11 +11,13 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"gocloud.dev/blob"
 
 	"github.com/holdstill/holdstill/lock"
 	"github.com/holdstill/holdstill/repo"
+	"github.com/holdstill/holdstill/transfer"
 )
 
 // Config says what an Engine takes snapshots of, and where it keeps them. One of
@@ -65,9 +67,20 @@ type Config struct {
 	CacheDir string
 	// Options are those of the repository: pack size, compression, cache.
 	Options repo.Options
+	// JobsDir is the folder for the records of jobs, which outlive a restart; one engine at
+	// a time may use it. JobsInMemory keeps none. Default: a hidden folder in a local
+	// repository, or in memory where another process uses that; else in memory.
+	JobsDir string
+	// JobsKeep is how long jobs that have ended stay listed. Default 24 hours.
+	JobsKeep time.Duration
+	// OnJobFinish is called in order when a job has ended; see transfer.JobsOptions.
+	OnJobFinish []func(transfer.Status)
 	// Logger hears of what is not worth failing for. Default: nothing is logged.
 	Logger *slog.Logger
 }
+
+// JobsInMemory as Config.JobsDir means that jobs are forgotten with the engine.
+const JobsInMemory = "-"
 
 // DefaultVerifyShare is the share of unchanged files that are read all the same.
 const DefaultVerifyShare = 1.0 / 256
@@ -94,6 +107,9 @@ type Engine struct {
 	mu     sync.Mutex
 	closed bool
 	calls  sync.WaitGroup
+	// jobsMu guards jobs, which is nil until it is first needed.
+	jobsMu sync.Mutex
+	jobs   *transfer.Jobs
 }
 
 // Open opens the repository, making it first if there is none, and returns an
@@ -119,6 +135,12 @@ func Open(ctx context.Context, config Config) (*Engine, error) {
 		return nil, errors.Join(err, e.closeBucket())
 	}
 	e.life, e.endLife = context.WithCancelCause(context.Background())
+	if config.JobsDir != "" {
+		if _, err := e.jobRegistry(ctx); err != nil {
+			e.endLife(err)
+			return nil, errors.Join(err, e.repo.Close(), e.closeBucket())
+		}
+	}
 	return e, nil
 }
 
@@ -169,14 +191,7 @@ func (e *Engine) openBucket(ctx context.Context) error {
 		e.bucket = e.config.Bucket
 		return nil
 	}
-	locations := maps.Clone(e.config.Locations)
-	if locations[localSection] == nil {
-		if locations == nil {
-			locations = repo.LocationConfig{}
-		}
-		locations[localSection] = map[string]string{"type": "local"}
-	}
-	location, err := repo.ParseLocation(e.config.Repository, locations)
+	location, err := repo.ParseLocation(e.config.Repository, withLocal(e.config.Locations))
 	if err != nil {
 		return err
 	}
@@ -189,6 +204,19 @@ func (e *Engine) openBucket(ctx context.Context) error {
 		err = fmt.Errorf("%w: %w", repo.ErrNotRepository, err)
 	}
 	return err
+}
+
+// withLocal returns sections with the one that needs no configuration.
+func withLocal(locations repo.LocationConfig) repo.LocationConfig {
+	if locations[localSection] != nil {
+		return locations
+	}
+	locations = maps.Clone(locations)
+	if locations == nil {
+		locations = repo.LocationConfig{}
+	}
+	locations[localSection] = map[string]string{"type": "local"}
+	return locations
 }
 
 // checkSources refuses a source that would take the repository into itself.
@@ -239,7 +267,7 @@ func (e *Engine) begin(ctx context.Context) (context.Context, func(), error) {
 	}, nil
 }
 
-// Close ends every operation under way with ErrClosed, waits for them to clean up
+// Close ends every operation under way with ErrClosed, jobs with transfer.ErrInterrupted, waits for them to clean up
 // and frees what the engine holds. It does not close a Bucket that the caller
 // gave. A second call returns ErrClosed.
 func (e *Engine) Close() error {
@@ -250,9 +278,17 @@ func (e *Engine) Close() error {
 	}
 	e.closed = true
 	e.mu.Unlock()
+	// Jobs first: what they were ended by goes into their records.
+	e.jobsMu.Lock()
+	jobs := e.jobs
+	e.jobsMu.Unlock()
+	var jobsErr error
+	if jobs != nil {
+		jobsErr = jobs.Close()
+	}
 	e.endLife(ErrClosed)
 	e.calls.Wait()
-	return errors.Join(e.repo.Close(), e.closeBucket())
+	return errors.Join(jobsErr, e.repo.Close(), e.closeBucket())
 }
 
 func (e *Engine) closeBucket() error {
