@@ -57,7 +57,7 @@ func TestForgedKeySlots(t *testing.T) {
 		"no argon2":     func(doc map[string]any) { delete(doc, "argon2") },
 		"a TiB":         argon("memory", int64(1)<<40),
 		"no memory":     argon("memory", 0),
-		"many passes":   argon("time", 1<<31),
+		"many passes":   argon("time", int64(1)<<31),
 		"no passes":     argon("time", 0),
 		"many lanes":    argon("threads", 255),
 		"minus one":     argon("threads", -1),
