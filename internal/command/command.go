@@ -56,6 +56,7 @@ type call struct {
 	json    bool
 	data    bool
 	to      string
+	from    string
 	source  string
 	inPlace bool
 	// noReuse, reuseFrom, noLinks and fetches are those of snapshot.RestoreOptions.
@@ -77,6 +78,8 @@ func commands() []command {
 		{name: "recover", args: "DIRECTORY", what: "finish or undo a restore that was interrupted", count: 1, noRepo: true, run: recoverTarget},
 		{name: "undo", args: "DIRECTORY PREVIOUS", what: "put back what a restore replaced", count: 2, noRepo: true, run: undo},
 		{name: "copy", args: "ID", what: "copy a snapshot to another repository", count: 1, flags: copyFlags, run: copySnapshot},
+		{name: "upload", args: "ID", what: "copy a snapshot to a location; run it again to go on after a failure", count: 1, flags: copyFlags, run: upload},
+		{name: "download", args: "ID", what: "copy a snapshot from a location to -repo; run it again to go on after a failure", count: 1, flags: downloadFlags, run: download},
 		{name: "delete", args: "ID", what: "delete a snapshot", count: 1, run: remove},
 		{name: "keys", what: "list the keys of an encrypted repository", run: listKeys},
 		{name: "add-key", what: "add a passphrase to an encrypted repository", flags: addKeyFlags, run: addKey},
@@ -111,6 +114,10 @@ func copyFlags(c *call) {
 	c.flags.StringVar(&c.to, "to", "", "the other `repository`, a directory or a location, made if there is none")
 	c.flags.StringVar(&c.toPassphrase, "to-passphrase-file", "", "the `file` with the passphrase of the other repository; that of this one if not given")
 	c.flags.BoolVar(&c.toPlain, "to-plain", false, "the other repository is not encrypted, though this one is")
+}
+
+func downloadFlags(c *call) {
+	c.flags.StringVar(&c.from, "from", "", "the other `repository`, a directory or a location")
 }
 
 // Run is Main without the process around it. It returns the exit code: 0 when all went

@@ -26,7 +26,7 @@ func (c *call) open(ctx context.Context, where, passphrase string, mustExist boo
 	if err != nil {
 		return nil, err
 	}
-	config := snapshot.Config{Repository: where, Locations: locations, Key: key, MustExist: mustExist}
+	config := snapshot.Config{Repository: where, Locations: locations, Key: key, MustExist: mustExist, JobsDir: snapshot.JobsInMemory}
 	section, _, _ := strings.Cut(where, ":")
 	if _, known := locations[section]; !known && section != "local" || section == where {
 		abs, err := filepath.Abs(where)
