@@ -36,6 +36,8 @@ type testDriver struct {
 	objects map[string][]byte // the values are never written to
 	log     []op
 
+	// schedule, if set, decides when each request has its effect, and what its answer is.
+	schedule func(ctx context.Context, o op, effect func() error) error
 	// before and after are called without mu; an error is the request's answer.
 	before, after func(context.Context, op) error
 }
@@ -101,6 +103,13 @@ var (
 func (d *testDriver) do(ctx context.Context, o op, effect func() error) error {
 	if err := ctx.Err(); err != nil {
 		return err
+	}
+	if d.schedule != nil {
+		return d.schedule(ctx, o, func() error {
+			d.mu.Lock()
+			defer d.mu.Unlock()
+			return effect()
+		})
 	}
 	d.mu.Lock()
 	d.log = append(d.log, o)

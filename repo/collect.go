@@ -157,10 +157,7 @@ type collectFault int
 
 const (
 	faultNone collectFault = iota
-	faultNoWait
 	faultNoRescue
-	faultOtherPlans
-	faultForgetEarly
 )
 
 func (c *collector) progress(phase CollectPhase, done, total int64) {
@@ -329,10 +326,15 @@ func (c *collector) dropIgnored(ctx context.Context) error {
 
 // freshIndex returns the indexes as they are now, without those that do not count. None may
 // be damaged: what it named would be taken for dead.
-func (c *collector) freshIndex(ctx context.Context, view *garbageView) (*indexSet, error) {
+func (c *collector) freshIndex(ctx context.Context) (*indexSet, error) {
 	var before *indexSet
 	for attempt := 1; ; attempt++ {
 		set, err := c.repo.refreshIndex(ctx)
+		if err != nil {
+			return nil, err
+		}
+		// After the indexes: one may have come from a session that was given up before.
+		view, err := c.repo.listGarbage(ctx)
 		if err == nil && set.of(view.verdicts) {
 			set, err = c.repo.indexWithout(ctx, view.verdicts)
 		}

@@ -44,11 +44,7 @@ func (c *collector) adoptIndexes(ctx context.Context, id sessionID) (err error) 
 		return err
 	}
 	defer func() { err = errors.Join(err, s.Abort(ctx)) }()
-	view, err := c.repo.listGarbage(ctx)
-	if err != nil {
-		return err
-	}
-	set, err := c.freshIndex(ctx, view)
+	set, err := c.freshIndex(ctx)
 	if err != nil {
 		return err
 	}

@@ -382,10 +382,7 @@ func (c *collector) markOnce(ctx context.Context, plan planID, avoid []packID) (
 	if err != nil {
 		return nil, err
 	}
-	if c.fault == faultOtherPlans {
-		others = nil
-	}
-	set, err := c.freshIndex(ctx, view)
+	set, err := c.freshIndex(ctx)
 	if err != nil {
 		return nil, err
 	}

@@ -47,7 +47,7 @@ func (c *collector) condemn(ctx context.Context, packs []packID) error {
 	if err != nil && !errors.Is(err, errKeyExists) {
 		return err
 	}
-	return c.finish(ctx, id, map[string]bool{"": true})
+	return c.finish(ctx, id, map[string]bool{"": true}, false)
 }
 
 // resume carries on with the plans of collections that ended before they were done.
@@ -58,7 +58,7 @@ func (c *collector) resume(ctx context.Context) error {
 	}
 	for id, objects := range view.plans {
 		if objects[""] {
-			err = c.finish(ctx, id, objects)
+			err = c.finish(ctx, id, objects, true)
 		} else {
 			err = c.forget(ctx, id, objects) // done, but for the last deletes
 		}
@@ -70,8 +70,9 @@ func (c *collector) resume(ctx context.Context) error {
 }
 
 // finish carries out a plan, or leaves it for the next collection if sessions are under way
-// that may rely on what it deletes.
-func (c *collector) finish(ctx context.Context, id planID, objects map[string]bool) error {
+// that may rely on what it deletes. old is set for the plan of an earlier collection: then it
+// waits also for sessions that only keep the plan from being forgotten, since some may be dead.
+func (c *collector) finish(ctx context.Context, id planID, objects map[string]bool, old bool) error {
 	packs, err := c.repo.planPacks(ctx, id)
 	if errors.Is(err, errKeyMissing) {
 		return nil // another collection was faster
@@ -84,7 +85,7 @@ func (c *collector) finish(ctx context.Context, id planID, objects map[string]bo
 		if err != nil {
 			return err
 		}
-		if !ended && c.fault != faultNoWait {
+		if !ended {
 			return c.pending(ctx, packs)
 		}
 		if err := c.decidePacks(ctx, id, packs); err != nil {
@@ -108,7 +109,7 @@ func (c *collector) finish(ctx context.Context, id planID, objects map[string]bo
 	if err != nil {
 		return err
 	}
-	return c.sweep(ctx, id, final, objects)
+	return c.sweep(ctx, id, final, objects, old)
 }
 
 // open says whether a plan is not done yet.
@@ -151,7 +152,9 @@ func (c *collector) decidePacks(ctx context.Context, id planID, packs []packID) 
 			return err
 		}
 		for _, p := range packs {
-			if n, ok := m.number[p]; ok && m.packs[n].records == 0 {
+			// Of a pack that another plan condemns as well, that plan alone may say that it is
+			// dead: here nothing was counted as kept in it.
+			if n, ok := m.number[p]; ok && m.packs[n].records == 0 && !m.packs[n].unusable {
 				final = append(final, p)
 			}
 		}
@@ -165,7 +168,7 @@ func (c *collector) decidePacks(ctx context.Context, id planID, packs []packID) 
 
 // sweep takes packs out of the indexes, deletes them, and forgets the plan once no index
 // can come to name them again.
-func (c *collector) sweep(ctx context.Context, id planID, final []packID, objects map[string]bool) error {
+func (c *collector) sweep(ctx context.Context, id planID, final []packID, objects map[string]bool, wait bool) error {
 	dead := make(map[packID]bool, len(final))
 	for _, p := range final {
 		dead[p] = true
@@ -177,10 +180,10 @@ func (c *collector) sweep(ctx context.Context, id planID, final []packID, object
 		}
 	}
 	for {
-		ended := c.fault == faultForgetEarly
-		if round > 0 && !ended {
+		ended := false
+		if round > 0 {
 			var err error
-			if ended, err = c.barrier(ctx, planKey(id)+cleanSuffix+strconv.Itoa(round), false); err != nil {
+			if ended, err = c.barrier(ctx, planKey(id)+cleanSuffix+strconv.Itoa(round), wait); err != nil {
 				return err
 			}
 		}
@@ -269,11 +272,7 @@ func (c *collector) cleanIndexes(ctx context.Context, dead map[packID]bool) (dir
 
 // naming returns the indexes that name one of the packs.
 func (c *collector) naming(ctx context.Context, packs map[packID]bool) (*indexSet, error) {
-	view, err := c.repo.listGarbage(ctx)
-	if err != nil {
-		return nil, err
-	}
-	set, err := c.freshIndex(ctx, view)
+	set, err := c.freshIndex(ctx)
 	if err != nil {
 		return nil, err
 	}
