@@ -262,6 +262,19 @@ func (r *Repository) ManifestsReverse(ctx context.Context) iter.Seq2[*Manifest, 
 	}
 }
 
+// ManifestsOf returns the manifests of the given snapshots, in the order of the IDs, as
+// Manifests does. An ID that no snapshot has is left out; an error among the IDs ends the
+// listing.
+func (r *Repository) ManifestsOf(ctx context.Context, ids iter.Seq2[string, error]) iter.Seq2[*Manifest, error] {
+	return func(yield func(*Manifest, error) bool) {
+		if err := r.use(); err != nil {
+			yield(nil, err)
+			return
+		}
+		r.eachManifest(ctx, ids, yield)
+	}
+}
+
 // maxManifestBatch is how many manifests are read before it is asked, in one request,
 // which of them count.
 const maxManifestBatch = 32
