@@ -52,7 +52,7 @@ func TestReadAheadIsTransparent(t *testing.T) {
 			}
 			end := at + int64(len(p))
 			switch {
-			case err == nil && n < len(p), err == io.EOF && at+int64(n) < int64(len(data)):
+			case (err == nil && n < len(p) || err == io.EOF) && at+int64(n) < int64(len(data)):
 				t.Fatalf("%d of %d bytes at %d, %v", n, len(p), at, err)
 			case errors.Is(err, bad) && (c.err == nil || end <= c.bad):
 				t.Fatalf("the bytes %d to %d are good: %v", at, end, err)
