@@ -358,7 +358,7 @@ func (r *Repository) knownToCount(session string) bool {
 }
 
 // DeleteManifest removes a snapshot. Its data stays until no snapshot needs it
-// and the repository is collected. It fails with ErrNotFound or ErrBadID.
+// and the repository is collected; see Collect. It fails with ErrNotFound or ErrBadID.
 func (r *Repository) DeleteManifest(ctx context.Context, id string) error {
 	if err := r.use(); err != nil {
 		return err
