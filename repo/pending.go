@@ -32,7 +32,7 @@ type pendingPage struct {
 const (
 	pendingPageSize = 512
 	// maxPending is how many chunks one session can take on.
-	maxPending = 1<<32 - 1
+	maxPending int64 = 1<<32 - 1
 )
 
 func newPendingSet() *pendingSet {

@@ -143,7 +143,7 @@ func (s *Session) claim(id *chunk.ID, full bool) (bool, error) {
 	if s.err != nil || s.ended {
 		return false, s.stateLocked()
 	}
-	if s.pending.n == maxPending {
+	if int64(s.pending.n) >= maxPending {
 		return false, errors.New("repo: the session has more chunks than one can take on")
 	}
 	return s.pending.add(id, full), nil

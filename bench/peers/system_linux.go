@@ -25,7 +25,7 @@ func peakOf(state *os.ProcessState) int64 {
 	if !ok {
 		return 0
 	}
-	return usage.Maxrss << 10
+	return int64(usage.Maxrss) << 10
 }
 
 // peakNow returns the most memory that a process has had since it became the
