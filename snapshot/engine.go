@@ -249,6 +249,9 @@ func openRepository(ctx context.Context, bucket *blob.Bucket, config Config) (*r
 // Check and the like. It is closed with the engine.
 func (e *Engine) Repository() *repo.Repository { return e.repo }
 
+// DatabaseVersion returns Config.DatabaseVersion, which new snapshots get.
+func (e *Engine) DatabaseVersion() string { return e.config.DatabaseVersion }
+
 // begin is called first in every operation. The context it returns also ends when
 // the engine is closed; done must be called at the end.
 func (e *Engine) begin(ctx context.Context) (context.Context, func(), error) {

@@ -104,11 +104,16 @@ func (e *Engine) Jobs(ctx context.Context, filter transfer.JobFilter) iter.Seq2[
 	}
 }
 
-// StartCreate is Create as a job. When it has completed, Status.Snapshot is the new
-// snapshot's ID. CreateOptions.Progress is told as well. It fails with ErrClosed, or where the
-// job cannot be recorded; all else is the job's error.
+// StartCreate is Create as a job. Status.Details has the "label", if there is one, from the
+// start; when the job has completed, Status.Snapshot is the new snapshot's ID.
+// CreateOptions.Progress is told as well. It fails with ErrClosed, or where the job cannot be
+// recorded; all else is the job's error.
 func (e *Engine) StartCreate(ctx context.Context, opts CreateOptions) (*transfer.Job, error) {
-	return e.startJob(ctx, transfer.Task{Kind: transfer.KindCreate}, func(ctx context.Context, r *transfer.Reporter) error {
+	task := transfer.Task{Kind: transfer.KindCreate}
+	if opts.Label != "" {
+		task.Details = map[string]string{"label": opts.Label}
+	}
+	return e.startJob(ctx, task, func(ctx context.Context, r *transfer.Reporter) error {
 		opts.Progress = reportTo(r, opts.Progress)
 		s, err := e.Create(ctx, opts)
 		if err == nil {

@@ -56,6 +56,9 @@ func TestJobsOfAnEngine(t *testing.T) {
 	top := t.TempDir()
 	here := openLocal(t, filepath.Join(top, "here"), fstest.MapFS{"a": {Data: []byte("some rows")}, "b/c": {Data: []byte("more")}})
 	job, err := here.StartCreate(t.Context(), snapshot.CreateOptions{Label: "x"})
+	if err == nil && job.Status().Details["label"] != "x" {
+		t.Errorf("a job that has just begun: %+v", job.Status())
+	}
 	made := finished(t, job, err)
 	remote := "local:" + filepath.ToSlash(filepath.Join(top, "remote"))
 	job, err = here.Upload(t.Context(), made.Snapshot, remote, snapshot.TransferOptions{})

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"runtime/debug"
 	"slices"
 	"strconv"
@@ -169,6 +170,8 @@ type Task struct {
 	Exclusive string
 	// Servers are the servers that take part. Default: SingleServer.
 	Servers []string
+	// Details are in Status.Details from the start; a Reporter adds to them.
+	Details map[string]string
 }
 
 // Start makes a job and returns when its record is durable; the work runs in a goroutine
@@ -244,7 +247,7 @@ func (j *Jobs) admit(task Task, now time.Time, cancel context.CancelCauseFunc) (
 		done: make(chan struct{}), changed: make(chan struct{}), cancel: cancel,
 		status: Status{
 			ID: strconv.FormatUint(n, 10), Kind: task.Kind, State: StateAck, Snapshot: task.Snapshot,
-			Location: task.Location, Servers: servers, Created: now,
+			Location: task.Location, Servers: servers, Created: now, Details: maps.Clone(task.Details),
 		},
 	}
 	if task.Exclusive != "" {
