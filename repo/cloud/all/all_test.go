@@ -13,7 +13,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/holdstill/holdstill/internal/command"
+	"github.com/holdstill/holdstill/snapshot/command"
 	"github.com/holdstill/holdstill/repo"
 	_ "github.com/holdstill/holdstill/repo/cloud/all"
 	"github.com/holdstill/holdstill/repo/cloud/internal/teststore"

@@ -13,6 +13,6 @@
 // repo/cloud/cmd/holdstill, which is the same with more drivers.
 package main
 
-import "github.com/holdstill/holdstill/internal/command"
+import "github.com/holdstill/holdstill/snapshot/command"
 
 func main() { command.Main() }

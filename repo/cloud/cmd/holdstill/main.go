@@ -9,7 +9,7 @@
 package main
 
 import (
-	"github.com/holdstill/holdstill/internal/command"
+	"github.com/holdstill/holdstill/snapshot/command"
 	_ "github.com/holdstill/holdstill/repo/cloud/all"
 )
 

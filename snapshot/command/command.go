@@ -1,7 +1,8 @@
 // Package command is the body of the command holdstill. There are two programs of
 // that name: snapshot/cmd/holdstill reads local repositories, and
 // repo/cloud/cmd/holdstill links the drivers for stores in the cloud as well. Each
-// calls [Main].
+// calls [Main]. A server with a driver of its own (see repo.RegisterDriver) makes a
+// third one: a main package that imports the driver and calls Main.
 package command
 
 import (
