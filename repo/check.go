@@ -25,6 +25,8 @@ type CheckOptions struct {
 // A Report is what a Check found. Sizes are in bytes.
 type Report struct {
 	Snapshots, Indexes, Packs, Chunks int
+	// Attachments is how many there are. Their content is read with ReadData only.
+	Attachments int
 	// PackBytes is the size of all packs.
 	PackBytes int64
 	// UnusedBytes is what chunks take that no readable snapshot needs. Packs of
@@ -107,6 +109,9 @@ func (r *Repository) Check(ctx context.Context, opts CheckOptions) (*Report, err
 		if err := c.walk(ctx, m); err != nil {
 			return nil, err
 		}
+	}
+	if err := c.checkAttachments(ctx, manifests); err != nil {
+		return nil, err
 	}
 	c.finish()
 	return c.report, nil

@@ -165,10 +165,11 @@ func (s *Session) Suspend(ctx context.Context) (err error) {
 	if !s.end() {
 		return nil
 	}
+	detachErr := s.detach(ctx)
 	if err := s.settle(ctx); err != nil {
-		return err
+		return errors.Join(err, detachErr)
 	}
-	err = s.checkpoint(ctx)
+	err = errors.Join(s.checkpoint(ctx), detachErr)
 	defer func() { err = errors.Join(err, s.release(ctx)) }()
 	s.mu.Lock()
 	packs := slices.DeleteFunc(s.packs, func(p *sessionPack) bool { return p.durable })

@@ -98,6 +98,9 @@ type CollectResult struct {
 	// may rely on them: the next collection goes on.
 	PacksPending int
 	BytesPending int64
+	// AttachmentsDeleted counts the attachments that were deleted: those of snapshots that
+	// there are not, and those that were replaced.
+	AttachmentsDeleted int
 	// Waited are the sessions that were waited for, GivenUp those of them that showed no
 	// sign of life.
 	Waited, GivenUp []string
@@ -175,6 +178,9 @@ func (c *collector) run(ctx context.Context) error {
 		if err := c.resume(ctx); err != nil {
 			return err
 		}
+	}
+	if err := c.strayAttachments(ctx); err != nil {
+		return err
 	}
 	m, err := c.mark(ctx, planID{}, nil)
 	if err != nil {

@@ -64,6 +64,7 @@ func (s *Session) commit(ctx context.Context, m *Manifest) error {
 		return err
 	}
 	s.end()
+	s.attached = nil
 	s.mu.Lock()
 	s.pending, s.packs = newPendingSet(), nil
 	s.mu.Unlock()
@@ -209,7 +210,7 @@ func (s *Session) abort(ctx context.Context) error {
 	defer cancel()
 	// A pack that is still being written could appear after it was deleted. Nothing
 	// ever names it, so the lease is not needed for it.
-	return errors.Join(s.deletePacks(ctx), s.release(ctx))
+	return errors.Join(s.detach(ctx), s.deletePacks(ctx), s.release(ctx))
 }
 
 // deletePacks deletes what an aborted session has stored and no index names.

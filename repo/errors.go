@@ -32,6 +32,13 @@ var (
 	ErrExists = errors.New("repo: snapshot exists already")
 	// ErrBadID means that a string cannot be the ID of a snapshot; see CheckID.
 	ErrBadID = errors.New("repo: bad snapshot ID")
+	// ErrNoAttachment means that a snapshot has no attachment of the name asked for.
+	ErrNoAttachment = errors.New("repo: no such attachment")
+	// ErrBadAttachmentName means that a string cannot be the name of an attachment; see
+	// CheckAttachmentName.
+	ErrBadAttachmentName = errors.New("repo: bad attachment name")
+	// ErrAttachmentSize means that an attachment is too large, or one too many.
+	ErrAttachmentSize = errors.New("repo: too much to attach")
 	// ErrInvalid means that an argument cannot be stored: a chunk of the wrong
 	// size, a file table out of order, a manifest that is too large. The text says
 	// what and where.

@@ -10,8 +10,7 @@ import (
 // writes, and the only one it reads. FORMAT.md describes it to the byte.
 const FormatVersion = 1
 
-// The keys of a repository's objects. The names below attachment/ are reserved; see
-// FORMAT.md.
+// The keys of a repository's objects; those below attachment/ are told in attachment.go.
 const (
 	configKey      = "holdstill.json"
 	packPrefix     = "pack/"

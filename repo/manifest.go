@@ -357,7 +357,7 @@ func (r *Repository) knownToCount(session string) bool {
 	return ok
 }
 
-// DeleteManifest removes a snapshot. Its data stays until no snapshot needs it
+// DeleteManifest removes a snapshot and its attachments. Its data stays until no snapshot needs it
 // and the repository is collected; see Collect. It fails with ErrNotFound or ErrBadID.
 func (r *Repository) DeleteManifest(ctx context.Context, id string) error {
 	if err := r.use(); err != nil {
@@ -378,6 +378,9 @@ func (r *Repository) DeleteManifest(ctx context.Context, id string) error {
 	err = r.store.removeExisting(ctx, snapshotPrefix+id)
 	if errors.Is(err, errKeyMissing) {
 		return fmt.Errorf("%w: %s", ErrNotFound, id)
+	}
+	if err == nil {
+		r.dropAttachments(ctx, id)
 	}
 	return err
 }

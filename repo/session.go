@@ -36,6 +36,10 @@ type Session struct {
 	// takes away what the other relies on. It comes before all others.
 	commitMu sync.Mutex
 
+	// attached are the keys of the attachments that the session has stored; commitMu
+	// guards it.
+	attached []string
+
 	// metaMu guards meta, the Writer for nodes and file tables. They go into packs
 	// of their own, so that a listing reads little and near together. It comes
 	// before mu.

@@ -291,8 +291,9 @@ func (s store) removeExisting(ctx context.Context, key string) error {
 
 // object is one line of a listing.
 type object struct {
-	key  string
-	size int64
+	key      string
+	size     int64
+	modified time.Time
 }
 
 // listPageSize is how many objects are asked for at a time: what S3 gives at most.
@@ -315,7 +316,7 @@ func (s store) list(ctx context.Context, prefix string, yield func(object) error
 			if obj.IsDir {
 				continue
 			}
-			if err := yield(object{obj.Key, obj.Size}); err != nil {
+			if err := yield(object{obj.Key, obj.Size, obj.ModTime}); err != nil {
 				return err
 			}
 		}

@@ -17,6 +17,11 @@ import (
 type CreateOptions struct {
 	// Label becomes the last part of the ID; see CheckLabel. Empty means a UUID.
 	Label string
+	// ID is the snapshot's ID, where it must be known before the snapshot is made: see NewID
+	// and CheckID. It must be free. From the call on, things can be attached to it with
+	// Engine.Attach. Other snapshots find their parent best if IDs begin as those of NewID.
+	// Empty, the default: the time of the cut and the label.
+	ID string
 	// Description and Metadata are kept with the snapshot.
 	Description string
 	Metadata    map[string]string
@@ -37,6 +42,9 @@ type CreateOptions struct {
 	// second, one call at a time, from several goroutines. It must return soon, and
 	// must not call the Engine.
 	Progress func(Progress)
+
+	// reservation is set by StartCreate.
+	reservation *reservation
 }
 
 // idAttempts is how many IDs Create tries in one second before it gives up.
@@ -52,12 +60,15 @@ const idAttempts = 10_000
 //     snapshot is listed, and before it nothing is.
 //
 // When Create fails, or ctx ends, or the engine is closed, nothing is listed and
-// what was stored is deleted again. Errors: ErrBadLabel, ErrNoSources, ErrNotFound
+// what was stored is deleted again. Errors: ErrBadLabel, ErrBadID, repo.ErrExists for the ID, ErrNoSources, ErrNotFound
 // for the parent, ErrClosed, a *lock.TimeoutError, a *SourceError around what a
 // source failed with, ErrFileKind and ErrChanged among it, a *BrokenPromiseError,
 // the context's cause, or an error of the repository. A full disk matches
 // syscall.ENOSPC.
 func (e *Engine) Create(ctx context.Context, opts CreateOptions) (_ *Snapshot, err error) {
+	if opts.reservation != nil {
+		defer e.release(opts.ID, opts.reservation)
+	}
 	if opts.Label != "" {
 		if err := CheckLabel(opts.Label); err != nil {
 			return nil, err
@@ -72,14 +83,47 @@ func (e *Engine) Create(ctx context.Context, opts CreateOptions) (_ *Snapshot, e
 	}
 	defer done()
 	c := &creation{engine: e, opts: opts, track: newTracker(opts.Progress)}
+	if opts.ID != "" && opts.reservation == nil {
+		if c.opts.reservation, err = e.reserve(ctx, opts.ID); err != nil {
+			return nil, err
+		}
+		defer e.release(opts.ID, c.opts.reservation)
+	}
 	if c.parent, err = e.findParent(ctx, opts); err != nil {
 		return nil, err
 	}
+	if err := c.announce(ctx); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil && c.session != nil {
+			err = errors.Join(err, c.session.Abort(ctx))
+		}
+	}()
 	if err := c.pin(ctx); err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, c.closeViews()) }()
 	return c.store(ctx)
+}
+
+// announce begins the session before anything else where the ID is known, so that things
+// can be attached to it.
+func (c *creation) announce(ctx context.Context) error {
+	r := c.opts.reservation
+	if r == nil {
+		return nil
+	}
+	session, err := c.engine.repo.NewSession(ctx)
+	if err != nil {
+		return err
+	}
+	if err := session.Reserve(ctx, c.opts.ID); err != nil {
+		return errors.Join(err, session.Abort(ctx))
+	}
+	c.session, r.session = session, session
+	close(r.ready)
+	return nil
 }
 
 // creation is a Create under way.
@@ -145,14 +189,18 @@ func (c *creation) store(ctx context.Context) (*Snapshot, error) {
 	if err := c.settle(ctx); err != nil {
 		return nil, err
 	}
-	session, err := c.engine.repo.NewSession(ctx)
-	if err != nil {
-		return nil, err
+	if c.session == nil {
+		session, err := c.engine.repo.NewSession(ctx)
+		if err != nil {
+			return nil, err
+		}
+		c.session = session
 	}
-	c.session = session
+	session := c.session
 	c.track.stored = session.BytesStored
 	var m *Snapshot
-	if err = c.keepParent(ctx); err == nil {
+	err := c.keepParent(ctx)
+	if err == nil {
 		m, err = c.fill(ctx)
 	}
 	if err == nil {
@@ -268,10 +316,13 @@ func (c *creation) commit(ctx context.Context, m *Snapshot) error {
 	m.Stats.BytesDelta = c.session.BytesDelta()
 	m.Stats.BytesStored = c.session.BytesStored()
 	for n := 1; ; n++ {
-		m.ID = newID(c.created, c.opts.Label, n)
+		m.ID = c.opts.ID
+		if m.ID == "" {
+			m.ID = newID(c.created, c.opts.Label, n)
+		}
 		m.Stats.Duration = time.Since(c.track.start)
 		err := c.session.Commit(ctx, m)
-		if !errors.Is(err, repo.ErrExists) || n == idAttempts {
+		if !errors.Is(err, repo.ErrExists) || n == idAttempts || c.opts.ID != "" {
 			return err
 		}
 	}

@@ -107,6 +107,8 @@ type Engine struct {
 	mu     sync.Mutex
 	closed bool
 	calls  sync.WaitGroup
+	// reserved are the snapshots that are being made under IDs of the callers'; mu guards it.
+	reserved map[string]*reservation
 	// jobsMu guards jobs, which is nil until it is first needed.
 	jobsMu sync.Mutex
 	jobs   *transfer.Jobs

@@ -105,15 +105,27 @@ func (e *Engine) Jobs(ctx context.Context, filter transfer.JobFilter) iter.Seq2[
 }
 
 // StartCreate is Create as a job. Status.Details has the "label", if there is one, from the
-// start; when the job has completed, Status.Snapshot is the new snapshot's ID.
-// CreateOptions.Progress is told as well. It fails with ErrClosed, or where the job cannot be
-// recorded; all else is the job's error.
+// start; when the job has completed, Status.Snapshot is the new snapshot's ID. With
+// CreateOptions.ID it is that from the beginning, and things can be attached to it as soon as
+// StartCreate returns. CreateOptions.Progress is told as well. It fails with ErrClosed, or where
+// the job cannot be recorded, with ErrBadID, or with repo.ErrExists for an ID that is taken; all
+// else is the job's error.
 func (e *Engine) StartCreate(ctx context.Context, opts CreateOptions) (*transfer.Job, error) {
-	task := transfer.Task{Kind: transfer.KindCreate}
+	if opts.ID != "" {
+		_, done, err := e.begin(ctx)
+		if err != nil {
+			return nil, err
+		}
+		defer done()
+		if opts.reservation, err = e.reserve(ctx, opts.ID); err != nil {
+			return nil, err
+		}
+	}
+	task := transfer.Task{Kind: transfer.KindCreate, Snapshot: opts.ID}
 	if opts.Label != "" {
 		task.Details = map[string]string{"label": opts.Label}
 	}
-	return e.startJob(ctx, task, func(ctx context.Context, r *transfer.Reporter) error {
+	job, err := e.startJob(ctx, task, func(ctx context.Context, r *transfer.Reporter) error {
 		opts.Progress = reportTo(r, opts.Progress)
 		s, err := e.Create(ctx, opts)
 		if err == nil {
@@ -121,6 +133,16 @@ func (e *Engine) StartCreate(ctx context.Context, opts CreateOptions) (*transfer
 		}
 		return err
 	})
+	if r := opts.reservation; r != nil {
+		if err != nil {
+			e.release(opts.ID, r)
+			return nil, err
+		}
+		e.mu.Lock()
+		r.job = job
+		e.mu.Unlock()
+	}
+	return job, err
 }
 
 // StartRestore is Restore as a job. When it has completed, Status.Details has "to", and

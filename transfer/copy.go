@@ -100,7 +100,8 @@ type Result struct {
 // everything is read, and encoded anew. When all packs are durable, and the destination has confirmed
 // their sizes, the snapshot appears there.
 //
-// A destination that has the very same snapshot is left as it is, which is no error. When
+// What is attached to the snapshot is copied with it. A destination that has the very same
+// snapshot is left as it is, but for attachments that it lacks or has otherwise, which is no error. When
 // Copy fails, or ctx ends, the destination lists nothing new; what had arrived stays, and
 // a copy that is run again, by whomever, sends the rest (see Options.Discard). Copy
 // then returns within a second, unless ctx ends during the last step, the commit, which
@@ -212,8 +213,11 @@ func (c *copying) run(ctx context.Context, id string) (_ *Result, err error) {
 	}
 	c.bytesTotal, c.filesTotal = c.manifest.Stats.Bytes, c.manifest.Stats.Files
 	there, err := c.present(ctx)
-	if err == nil && !there {
+	switch {
+	case err == nil && !there:
 		err = c.deliver(ctx)
+	case err == nil:
+		err = c.attach(ctx, c.dst.PutAttachment)
 	}
 	if err != nil {
 		return nil, preferCause(ctx, err)
@@ -228,6 +232,9 @@ func (c *copying) deliver(ctx context.Context) (err error) {
 		return err
 	}
 	if err = c.transfer(ctx); err == nil {
+		err = c.attach(ctx, c.session.PutAttachment)
+	}
+	if err == nil || errors.Is(err, repo.ErrExists) { // commit finds out whose it is
 		err = c.commit(ctx)
 	}
 	if err == nil {
@@ -262,7 +269,10 @@ func (c *copying) commit(ctx context.Context) error {
 	if !there {
 		return errors.Join(err, presentErr)
 	}
-	return c.session.Abort(ctx)
+	if err := c.session.Abort(ctx); err != nil {
+		return err
+	}
+	return c.attach(ctx, c.dst.PutAttachment)
 }
 
 func (c *copying) result() *Result {
