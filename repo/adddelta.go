@@ -78,14 +78,15 @@ func (w *Writer) encodeDelta(dst, plain []byte, baseID chunk.ID, base []byte) ([
 // to. No bytes mean that there is none to be had.
 func (w *Writer) base(ctx context.Context, id chunk.ID) (chunk.ID, []byte, error) {
 	s := w.session
+	there := s.there.Load()
 	if w.bases == nil {
 		var err error
 		if w.bases, err = s.repo.takeReader(); err != nil {
 			return id, nil, err
 		}
 	}
-	if !s.storedFull(&id) {
-		l, ok := s.base.locateOne(&id)
+	if !there.full(&id) {
+		l, ok := there.base.locateOne(&id)
 		if !ok {
 			return id, nil, nil
 		}
@@ -100,11 +101,11 @@ func (w *Writer) base(ctx context.Context, id chunk.ID) (chunk.ID, []byte, error
 		if id, ok = chunk.DeltaBase(stored); !ok {
 			return id, nil, nil
 		}
-		if !s.storedFull(&id) {
+		if !there.full(&id) {
 			return id, nil, nil
 		}
 	}
-	data, err := s.repo.readBase(ctx, w.bases, s.base, id)
+	data, err := s.repo.readBase(ctx, w.bases, there.base, id)
 	if err != nil {
 		return id, nil, w.baseTrouble(ctx, err)
 	}

@@ -16,6 +16,8 @@ import (
 
 	"gocloud.dev/blob"
 	"pgregory.net/rapid"
+
+	"github.com/holdstill/holdstill/chunk"
 )
 
 // A world is a bucket that several writers, deleters and collectors work on at once. A
@@ -124,10 +126,35 @@ func (w *world) startWriter() {
 	n, seed := len(w.actors), w.next(16)
 	id := fmt.Sprint("w", n)
 	w.start("writer of "+id, func(ctx context.Context, r *Repository, a *worldActor) {
-		if err := takeSnapshot(ctx, r, id, worldFiles(seed), fixedCutter(w.t, 512)); err == nil {
+		take := takeSnapshot
+		if seed%2 == 1 {
+			take = takeSharing
+		}
+		if err := take(ctx, r, id, worldFiles(seed), fixedCutter(w.t, 512)); err == nil {
 			w.committed(id, a)
 		}
 	})
+}
+
+// takeSharing is takeSnapshot in two parts: between them it shows others what it has, and
+// looks at what they have.
+func takeSharing(ctx context.Context, r *Repository, id string, files map[string][]byte, c chunk.Cutter) error {
+	s, err := r.NewSession(ctx)
+	if err != nil {
+		return err
+	}
+	defer s.Abort(ctx)
+	if _, err := stageFiles(ctx, s, id, map[string][]byte{"a": files["a"]}, c); err != nil {
+		return err
+	}
+	if err := errors.Join(s.Sync(ctx), s.Checkpoint(ctx), s.Refresh(ctx)); err != nil {
+		return err
+	}
+	m, err := stageFiles(ctx, s, id, files, c)
+	if err != nil {
+		return err
+	}
+	return s.Commit(ctx, m)
 }
 
 // startHeir makes a snapshot of what another one holds, without looking at a chunk.

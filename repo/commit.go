@@ -81,7 +81,7 @@ func (s *Session) commit(ctx context.Context, m *Manifest) error {
 func (s *Session) mergeIndexes(ctx context.Context) {
 	// While packs are condemned, indexes still name them, and must not be written anew:
 	// after the packs are gone nothing would take them out.
-	if len(s.condemned) > 0 || s.lost {
+	if there := s.there.Load(); len(there.condemned) > 0 || there.lost {
 		return
 	}
 	if err := s.repo.mergeSmallIndexes(ctx, s.lease); err != nil {

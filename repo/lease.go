@@ -12,8 +12,6 @@ import (
 	"strings"
 	"sync/atomic"
 	"time"
-
-	"github.com/holdstill/holdstill/chunk"
 )
 
 // A lease says that a session is under way. A collection deletes nothing that the
@@ -183,26 +181,6 @@ func (s *Session) confirm(ctx context.Context, snapshot string) error {
 	return nil
 }
 
-// usable says whether the session may rely on what is stored at a place.
-func (s *Session) usable(l location) bool { return !s.condemned[l.pack] }
-
-// stored reports whether the session may rely on a chunk that was there when it began.
-func (s *Session) stored(id *chunk.ID) bool {
-	if len(s.condemned) == 0 {
-		return s.base.has(id)
-	}
-	return slices.ContainsFunc(s.base.locate(id), s.usable)
-}
-
-// storedFull is stored for a chunk that must be there in full.
-func (s *Session) storedFull(id *chunk.ID) bool {
-	if len(s.condemned) == 0 {
-		_, ok := s.base.locateFull(id)
-		return ok
-	}
-	return slices.ContainsFunc(s.base.locate(id), func(l location) bool { return l.codec != chunk.Delta && s.usable(l) })
-}
-
 // UseSnapshot makes sure that the session may name the chunks of a snapshot in its own
 // without asking for each: that the snapshot is still there, and that nothing that it needs is
 // condemned by a collection. It costs one small request, and a walk through the snapshot
@@ -219,7 +197,7 @@ func (s *Session) UseSnapshot(ctx context.Context, m *Manifest) error {
 	if now.Table.Depth != m.Table.Depth || !slices.Equal(now.Table.Refs, m.Table.Refs) {
 		return fmt.Errorf("%w: %s is another one by now", ErrNotFound, m.ID)
 	}
-	if len(s.condemned) == 0 {
+	if len(s.there.Load().condemned) == 0 {
 		return nil
 	}
 	for u, err := range s.repo.Uses(ctx, m) {

@@ -17,15 +17,13 @@ import (
 // not.
 type Session struct {
 	repo *Repository
-	// base is what was in the repository when the session began. Chunks that are
-	// there are not stored again.
-	base *indexSet
-	// lease says that the session is under way. condemned holds the packs that must not
-	// be relied on, since a collection deletes them; lost is set if there are indexes of
-	// sessions that were given up, which are not in base.
-	lease     *lease
-	condemned map[packID]bool
-	lost      bool
+	// lease says that the session is under way.
+	lease *lease
+	// there is what the session found in the repository: when it began, or at the last
+	// Refresh. Only these two set it, under refreshMu or before anybody else has the session.
+	there atomic.Pointer[found]
+	// refreshMu is held by Refresh from beginning to end.
+	refreshMu sync.Mutex
 
 	// ctx is what uploads run under: a pack may still be on its way when the call
 	// that filled it has returned, so that call's context cannot govern it.
@@ -110,27 +108,6 @@ func (r *Repository) NewSession(ctx context.Context) (*Session, error) {
 		return nil, err
 	}
 	return nil, errors.Join(err, s.abort(ctx))
-}
-
-// look learns what the session may rely on (step 2 of a session). The order matters: a
-// plan is forgotten only after no index names its packs.
-func (s *Session) look(ctx context.Context) error {
-	base, err := s.repo.refreshIndex(ctx)
-	if err != nil {
-		return err
-	}
-	view, err := s.repo.listGarbage(ctx)
-	if err != nil {
-		return err
-	}
-	if s.condemned, err = s.repo.condemned(ctx, view, planID{}); err != nil {
-		return err
-	}
-	if s.lost = base.of(view.verdicts); s.lost {
-		base, err = s.repo.indexWithout(ctx, view.verdicts)
-	}
-	s.base = base
-	return err
 }
 
 // claim says whether the caller has to store the chunk: it is in no pack, and no
