@@ -105,6 +105,7 @@ type manyReads struct {
 	wantBase func(id chunk.ID) bool
 	// planned, if not nil, is told what is going to be fetched.
 	planned func(bytes int64)
+	shuffle bool
 	// tokens lets as many goroutines decode as there are workers; the others fetch.
 	tokens chan struct{}
 	// held are the differences whose bases are being read.
@@ -147,7 +148,11 @@ func (m *manyReads) all(ctx context.Context, wants []Ref) error {
 		if err := m.planBases(ctx, full); err != nil {
 			return err
 		}
-		if err := m.pass(ctx, full, full.stretches(maxFetch, m.opts.Gap), m.deliver); err != nil {
+		stretches := full.stretches(maxFetch, m.opts.Gap)
+		if m.shuffle {
+			stretches = shufflePacks(stretches)
+		}
+		if err := m.pass(ctx, full, stretches, m.deliver); err != nil {
 			return err
 		}
 		if len(parts) == 0 {

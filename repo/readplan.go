@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"math/rand/v2"
 	"slices"
 
 	"github.com/holdstill/holdstill/chunk"
@@ -102,6 +103,21 @@ func (p *readPlan) stretches(limit, gap int64) []stretch {
 		out = append(out, stretch{p.items[from:], int64(p.items[from].offset), end})
 	}
 	return out
+}
+
+// shufflePacks puts stretches that are in the order of the packs in a random order of the
+// packs.
+func shufflePacks(in []stretch) []stretch {
+	var packs [][]stretch
+	from := 0
+	for i := range in {
+		if i+1 == len(in) || in[i+1].items[0].pack != in[i].items[0].pack {
+			packs = append(packs, in[from:i+1])
+			from = i + 1
+		}
+	}
+	rand.Shuffle(len(packs), func(i, k int) { packs[i], packs[k] = packs[k], packs[i] })
+	return slices.Concat(packs...)
 }
 
 // planReads looks up where the wanted chunks are. Those stored as differences are in a

@@ -28,6 +28,10 @@ type ReadStoredOptions struct {
 	// under the number -1 unless it is wanted itself, and maybe several times. It is called
 	// by several goroutines. May be nil.
 	WantBase func(id chunk.ID) bool
+	// Shuffle goes through the packs in a random order, each still front to back: of
+	// several callers who send the same chunks to one place, each then soon finds that the
+	// others have sent what it comes to.
+	Shuffle bool
 	// Planned is told once, before the first put, how many bytes the wanted chunks take as
 	// they are stored. May be nil.
 	Planned func(bytes int64)
@@ -43,7 +47,7 @@ func (r *Repository) ReadStored(ctx context.Context, wants []Ref, opts ReadStore
 		return ReadStats{}, err
 	}
 	m := manyReads{
-		repo: r, opts: opts.ReadChunksOptions, put: put, wantBase: opts.WantBase, planned: opts.Planned,
+		repo: r, opts: opts.ReadChunksOptions, put: put, wantBase: opts.WantBase, planned: opts.Planned, shuffle: opts.Shuffle,
 		tokens: make(chan struct{}, opts.Workers),
 	}
 	err := m.all(ctx, wants)

@@ -62,8 +62,9 @@ func (s *Session) Refresh(ctx context.Context) error {
 }
 
 // look learns what the session may rely on (step 2 of a session). The order matters: a
-// plan is forgotten only after no index names its packs. What was condemned at an earlier
-// look stays so, since that plan does not wait for this session; later plans do.
+// plan is forgotten only after no index names its packs. What the first look saw condemned
+// stays so, whatever becomes of the plan. Plans that began later wait for this session, and so
+// condemn nothing for it.
 func (s *Session) look(ctx context.Context) error {
 	base, err := s.repo.refreshIndex(ctx)
 	if err != nil {
@@ -74,11 +75,10 @@ func (s *Session) look(ctx context.Context) error {
 		return err
 	}
 	next := &found{base: base}
-	if next.condemned, err = s.repo.condemned(ctx, view, planID{}); err != nil {
-		return err
-	}
 	if before := s.there.Load(); before != nil {
-		maps.Copy(next.condemned, before.condemned)
+		next.condemned = before.condemned
+	} else if next.condemned, err = s.repo.condemned(ctx, view, planID{}); err != nil {
+		return err
 	}
 	// An index that appears while its session is being given up may be too late to be
 	// taken over, and counts for nothing as soon as there is a verdict.

@@ -25,8 +25,9 @@ type Options struct {
 	// with is read there, if that has it.
 	Near Side
 	// CheckpointBytes is how much is sent, at most about, before what has arrived is noted
-	// in the destination, so that a copy that is cut off goes on from there. Default 256
-	// MiB.
+	// in the destination, so that a copy that is cut off goes on from there. Then what others
+	// have sent meanwhile is looked for, and not sent again. Default: a 64th of the
+	// snapshot, at least 16 and at most 256 MiB.
 	CheckpointBytes int64
 	// CheckpointInterval is the same for time. Default 30 seconds.
 	CheckpointInterval time.Duration
@@ -56,9 +57,6 @@ func (o Options) withDefaults() (Options, error) {
 	}
 	if o.Fetches == 0 {
 		o.Fetches = repo.DefaultFetches
-	}
-	if o.CheckpointBytes == 0 {
-		o.CheckpointBytes = 256 << 20
 	}
 	if o.CheckpointInterval == 0 {
 		o.CheckpointInterval = 30 * time.Second
@@ -103,7 +101,8 @@ type Result struct {
 // What is attached to the snapshot is copied with it. A destination that has the very same
 // snapshot is left as it is, but for attachments that it lacks or has otherwise, which is no error. When
 // Copy fails, or ctx ends, the destination lists nothing new; what had arrived stays, and
-// a copy that is run again, by whomever, sends the rest (see Options.Discard). Copy
+// a copy that is run again, by whomever, sends the rest (see Options.Discard). Copies of
+// the same data that go on at the same time share what each has noted. Copy
 // then returns within a second, unless ctx ends during the last step, the commit, which
 // goes on for up to ten. A bucket that does not heed its contexts may leave
 // goroutines behind until it does.
@@ -212,6 +211,9 @@ func (c *copying) run(ctx context.Context, id string) (_ *Result, err error) {
 		return nil, preferCause(ctx, err)
 	}
 	c.bytesTotal, c.filesTotal = c.manifest.Stats.Bytes, c.manifest.Stats.Files
+	if c.opts.CheckpointBytes == 0 {
+		c.opts.CheckpointBytes = min(max(c.bytesTotal/64, 16<<20), 256<<20)
+	}
 	there, err := c.present(ctx)
 	switch {
 	case err == nil && !there:

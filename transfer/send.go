@@ -174,6 +174,7 @@ func (c *copying) send(ctx context.Context, w *window) error {
 	opts := repo.ReadStoredOptions{
 		ReadChunksOptions: repo.ReadChunksOptions{Workers: c.opts.Workers, Fetches: c.opts.Fetches, Gap: maxGap},
 		WantBase:          func(id chunk.ID) bool { return !c.session.Has(id) },
+		Shuffle:           true,
 		Planned:           func(n int64) { c.planned.Add(n) },
 	}
 	if c.opts.Near == NearDestination {
@@ -306,6 +307,10 @@ func (c *copying) checkpoints(ctx context.Context, finished <-chan struct{}) err
 				return err
 			}
 			c.noted.Store(c.session.BytesStored())
+			// Others may send the same at the same time.
+			if err := c.session.Refresh(ctx); err != nil {
+				return err
+			}
 		}
 		timer.Reset(c.opts.CheckpointInterval)
 	}
