@@ -31,6 +31,9 @@ type Manifest struct {
 	DatabaseVersion string `json:"databaseVersion,omitempty"`
 	// Metadata is free.
 	Metadata map[string]string `json:"metadata,omitempty"`
+	// Partial says what was left out, nil if nothing was: a snapshot that is not nil here
+	// must not be taken for the whole of its sources.
+	Partial *Partial `json:"partial,omitempty"`
 	// Sources describe the databases in the snapshot, in the order of their names.
 	Sources []SourceInfo `json:"sources"`
 	// Freeze tells how the lock was held.
@@ -55,6 +58,14 @@ const (
 	// allowed to go on without it.
 	ConsistencyNone Consistency = "none"
 )
+
+// Partial says by which patterns the files of a snapshot were chosen; see
+// snapshot.Pattern.
+type Partial struct {
+	// Include chose, all if it is empty; Skip left out again.
+	Include []string `json:"include,omitempty"`
+	Skip    []string `json:"skip,omitempty"`
+}
 
 // SourceInfo describes one source of a snapshot.
 type SourceInfo struct {
@@ -143,6 +154,11 @@ func (m *Manifest) checkText() error {
 		check("Parent", m.Parent), check("DatabaseVersion", m.DatabaseVersion),
 	}
 	errs = append(errs, all("Metadata", m.Metadata)...)
+	if p := m.Partial; p != nil {
+		for _, pattern := range slices.Concat(p.Include, p.Skip) {
+			errs = append(errs, check("Partial", pattern))
+		}
+	}
 	for _, s := range m.Sources {
 		errs = append(errs,
 			check("SourceInfo.Name", s.Name), check("SourceInfo.Kind", s.Kind), check("SourceInfo.Method", s.Method),

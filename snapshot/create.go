@@ -25,9 +25,14 @@ type CreateOptions struct {
 	// Description and Metadata are kept with the snapshot.
 	Description string
 	Metadata    map[string]string
+	// Include and Skip are patterns of what goes into the snapshot; see Pattern. With Include
+	// only what one of them covers does, and the folders that lead there; what one of Skip
+	// covers does not, also if it is included. Everything is pinned all the same. Such a
+	// snapshot says so in Snapshot.Partial, and an in-place restore of it must be asked for.
+	Include, Skip []string
 	// Parent is the ID of the snapshot to compare with: what it holds is not read
 	// again where the sources promise that it is the same. Empty means the newest
-	// snapshot that has one of the sources.
+	// snapshot that has one of the sources, and was chosen by the same patterns.
 	Parent string
 	// NoParent reads everything. Chunks that the repository has are not stored
 	// again all the same.
@@ -60,7 +65,7 @@ const idAttempts = 10_000
 //     snapshot is listed, and before it nothing is.
 //
 // When Create fails, or ctx ends, or the engine is closed, nothing is listed and
-// what was stored is deleted again. Errors: ErrBadLabel, ErrBadID, repo.ErrExists for the ID, ErrNoSources, ErrNotFound
+// what was stored is deleted again. Errors: ErrBadLabel, ErrPattern, ErrNoMatch if the patterns choose nothing, ErrBadID, repo.ErrExists for the ID, ErrNoSources, ErrNotFound
 // for the parent, ErrClosed, a *lock.TimeoutError, a *SourceError around what a
 // source failed with, ErrFileKind and ErrChanged among it, a *BrokenPromiseError,
 // the context's cause, or an error of the repository. A full disk matches
@@ -77,12 +82,16 @@ func (e *Engine) Create(ctx context.Context, opts CreateOptions) (_ *Snapshot, e
 	if len(e.names) == 0 {
 		return nil, ErrNoSources
 	}
+	picks, err := newChoice(opts.Include, opts.Skip)
+	if err != nil {
+		return nil, err
+	}
 	ctx, done, err := e.begin(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer done()
-	c := &creation{engine: e, opts: opts, track: newTracker(opts.Progress)}
+	c := &creation{engine: e, opts: opts, picks: picks, track: newTracker(opts.Progress)}
 	if opts.ID != "" && opts.reservation == nil {
 		if c.opts.reservation, err = e.reserve(ctx, opts.ID); err != nil {
 			return nil, err
@@ -130,6 +139,7 @@ func (c *creation) announce(ctx context.Context) error {
 type creation struct {
 	engine *Engine
 	opts   CreateOptions
+	picks  *choice // nil chooses all
 	track  *tracker
 	parent *Snapshot // nil if none
 
@@ -175,12 +185,30 @@ func (e *Engine) findParent(ctx context.Context, opts CreateOptions) (*Snapshot,
 		if !slices.ContainsFunc(m.Sources, func(s repo.SourceInfo) bool { return e.config.Sources[s.Name] != nil }) {
 			continue
 		}
+		if !samePatterns(m.Partial, opts.partial()) {
+			continue
+		}
 		// IDs of one second sort by their labels, not by their times.
 		if newest == nil || m.Created.After(newest.Created) {
 			newest = m
 		}
 	}
 	return newest, nil
+}
+
+// partial is what the manifest says of the patterns.
+func (o *CreateOptions) partial() *repo.Partial {
+	if len(o.Include)+len(o.Skip) == 0 {
+		return nil
+	}
+	return &repo.Partial{Include: slices.Clone(o.Include), Skip: slices.Clone(o.Skip)}
+}
+
+func samePatterns(a, b *repo.Partial) bool {
+	if a == nil || b == nil {
+		return a == b
+	}
+	return slices.Equal(a.Include, b.Include) && slices.Equal(a.Skip, b.Skip)
 }
 
 // store reads the views into the repository and commits the snapshot.
@@ -270,6 +298,7 @@ func (c *creation) describe(files []*sourceFile) *Snapshot {
 		DatabaseVersion: c.engine.config.DatabaseVersion,
 		Metadata:        c.opts.Metadata,
 	}
+	m.Partial = c.opts.partial()
 	if c.parent != nil {
 		m.Parent = c.parent.ID
 	}

@@ -26,6 +26,7 @@ var jobErrors = map[transfer.ErrorKind]error{
 	"badLabel": ErrBadLabel, "noSources": ErrNoSources, "fileKind": ErrFileKind, "changed": ErrChanged,
 	"brokenPromise": ErrBrokenPromise, "lockTimeout": lock.ErrTimeout, "target": ErrTarget, "targetExists": ErrTargetExists,
 	"restoreBusy": ErrBusy, "unknownSource": ErrUnknownSource, "noMatch": ErrNoMatch,
+	"pattern": ErrPattern, "partial": ErrPartial,
 }
 
 // jobRegistry returns the engine's jobs, opening them the first time.

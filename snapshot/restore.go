@@ -21,10 +21,18 @@ type RestoreOptions struct {
 	// Source restores this source alone, its files straight into To. When it is
 	// empty everything is restored, each source into a folder of its name.
 	Source string
+	// Include and Skip are patterns of what is restored; see Pattern. With Include only what
+	// one of them covers is, and the folders that lead there; what one of Skip covers is not,
+	// also if it is included.
+	Include, Skip []string
+	// AllowPartial lets a snapshot that was made with patterns be restored in place. Without
+	// it that fails with ErrPartial: what the snapshot lacks would be missing.
+	AllowPartial bool
 	// Match chooses files and folders by their path in the snapshot, which begins
 	// with the source's name. The folders above them come with them; what lies in
 	// a chosen folder is asked for by itself. It is called several times for each
-	// path, by one goroutine, and must always answer alike. Nil chooses all.
+	// path, by one goroutine, and must always answer alike. Nil chooses all. It is asked for what Include and
+	// Skip have chosen.
 	Match func(path string) bool
 	// InPlace replaces what stands at To, and keeps it as the failsafe; see
 	// Engine.Restore. Where nothing stands there it is made new.
@@ -144,7 +152,7 @@ type RestoreResult struct {
 //     and the journal removed. When this fails the result is returned with the
 //     error: the restored data is at the target and the database runs.
 //
-// It fails with ErrNotFound or ErrBadID, with ErrUnknownSource or ErrNoMatch, with
+// It fails with ErrNotFound or ErrBadID, with ErrUnknownSource or ErrNoMatch, with ErrPattern or ErrPartial, with
 // ErrTarget, ErrTargetExists, ErrBusy or ErrJournal, with a *SpaceError, with
 // ErrClosed, with a *repo.ChunkError or one that matches repo.ErrCorrupt, with a
 // *RestoreError from step 5 on, or with an error of the file system.
@@ -186,10 +194,24 @@ func (r *restorer) check() error {
 		return fmt.Errorf("%w: Fetches %d is not between 0 and 1024", ErrRestoreOptions, r.opts.Fetches)
 	case r.opts.NoReuse && r.opts.ReuseFrom != "":
 		return fmt.Errorf("%w: ReuseFrom is set, and NoReuse forbids it", ErrRestoreOptions)
+	case r.opts.InPlace && r.manifest.Partial != nil && !r.opts.AllowPartial:
+		return fmt.Errorf("%w: snapshot %s has only what its patterns chose, and would replace all of %s: restore it elsewhere, or set AllowPartial", ErrPartial, r.manifest.ID, r.opts.To)
 	case !r.opts.InPlace && (r.opts.Stop != nil || r.opts.Start != nil):
 		return fmt.Errorf("%w: Stop and Start are for InPlace only", ErrRestoreOptions)
 	}
 	return nil
+}
+
+// matcher returns what chooses, nil for all.
+func (o *RestoreOptions) matcher() (func(string) bool, error) {
+	picks, err := newChoice(o.Include, o.Skip)
+	if err != nil || picks == nil {
+		return o.Match, err
+	}
+	return func(path string) bool {
+		chosen, _ := picks.chosen(path)
+		return chosen && (o.Match == nil || o.Match(path))
+	}, nil
 }
 
 func (r *restorer) run(ctx context.Context) (result *RestoreResult, err error) {
@@ -197,7 +219,11 @@ func (r *restorer) run(ctx context.Context) (result *RestoreResult, err error) {
 	if err := r.check(); err != nil {
 		return nil, err
 	}
-	pick := selection{repo: r.repo, manifest: r.manifest, source: r.opts.Source, match: r.opts.Match}
+	match, err := r.opts.matcher()
+	if err != nil {
+		return nil, err
+	}
+	pick := selection{repo: r.repo, manifest: r.manifest, source: r.opts.Source, match: match}
 	if err := pick.check(); err != nil {
 		return nil, err
 	}

@@ -20,8 +20,11 @@ var (
 	ErrBusy = errors.New("snapshot: another restore of this target is under way")
 	// ErrUnknownSource means that the snapshot has no source of the name asked for.
 	ErrUnknownSource = errors.New("snapshot: no such source in the snapshot")
-	// ErrNoMatch means that RestoreOptions.Match chose nothing.
-	ErrNoMatch = errors.New("snapshot: no file of the snapshot matches")
+	// ErrNoMatch means that RestoreOptions.Match, or patterns, chose nothing.
+	ErrNoMatch = errors.New("snapshot: nothing matches")
+	// ErrPartial means that a snapshot which was made with patterns was to be restored in
+	// place; see RestoreOptions.AllowPartial.
+	ErrPartial = errors.New("snapshot: a partial snapshot")
 	// ErrJournal means that the journal of an interrupted restore cannot be
 	// followed: it is damaged, or the folders it names were moved by hand. Nothing
 	// is changed then. The message says what to look at.

@@ -26,6 +26,8 @@ type sourceFile struct {
 	name string
 	view *View
 	cut  chunk.Cutter
+	// chosen is false for a folder that is here only for what it may hold.
+	chosen bool
 
 	// before is the content that the parent has under the same path, where it is of use:
 	// known says what of it the file still has, and bases that its chunks are worth
@@ -53,6 +55,14 @@ func (c *creation) scan(ctx context.Context) ([]*sourceFile, error) {
 			if ctx.Err() != nil {
 				return context.Cause(ctx)
 			}
+			chosen, below := c.picks.chosen(viewPath(name, path))
+			switch {
+			case chosen || d == nil || d.IsDir() && below:
+			case d.IsDir():
+				return fs.SkipDir
+			default:
+				return nil
+			}
 			var f *sourceFile
 			if err == nil {
 				f, err = c.newFile(name, path, v, d)
@@ -60,6 +70,7 @@ func (c *creation) scan(ctx context.Context) ([]*sourceFile, error) {
 			if err != nil {
 				return &SourceError{Source: name, Op: "read", Path: path, Err: err}
 			}
+			f.chosen = chosen
 			files = append(files, f)
 			return nil
 		})
@@ -68,10 +79,42 @@ func (c *creation) scan(ctx context.Context) ([]*sourceFile, error) {
 		}
 	}
 	slices.SortFunc(files, func(a, b *sourceFile) int { return strings.Compare(a.Path, b.Path) })
+	if c.picks != nil {
+		if files = dropEmptied(files); len(files) == 0 {
+			return nil, fmt.Errorf("%w: the patterns choose nothing that the sources hold", ErrNoMatch)
+		}
+	}
 	if err := c.reuse(ctx, files); err != nil {
 		return nil, err
 	}
 	return files, nil
+}
+
+// viewPath returns the path that something in a view has in the snapshot.
+func viewPath(source, name string) string {
+	if name == "." {
+		return source
+	}
+	return source + "/" + name
+}
+
+// dropEmptied drops the folders that were not chosen and hold nothing that was.
+func dropEmptied(files []*sourceFile) []*sourceFile {
+	leads := make(map[string]bool)
+	for _, f := range files {
+		if !f.chosen {
+			continue
+		}
+		for path := f.Path; ; {
+			i := strings.LastIndexByte(path, '/')
+			if i < 0 || leads[path[:i]] {
+				break
+			}
+			path = path[:i]
+			leads[path] = true
+		}
+	}
+	return slices.DeleteFunc(files, func(f *sourceFile) bool { return !f.chosen && !leads[f.Path] })
 }
 
 // newFile describes one file of a view.
@@ -81,10 +124,7 @@ func (c *creation) newFile(source, name string, v *View, d fs.DirEntry) (*source
 		return nil, err
 	}
 	f := &sourceFile{source: source, name: name, view: v}
-	f.Path = source
-	if name != "." {
-		f.Path += "/" + name
-	}
+	f.Path = viewPath(source, name)
 	f.Mode = info.Mode() & (fs.ModeDir | fs.ModePerm)
 	f.ModTime = info.ModTime().UTC()
 	switch {
