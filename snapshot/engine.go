@@ -59,6 +59,11 @@ type Config struct {
 	// under it: see repo.Passphrase and repo.Keeper. A repository that is not encrypted is
 	// refused with it. Default: Options.Key.
 	Key repo.KeySource
+	// SameIdentityAs is another repository, which must stay open during Open. If Open makes an
+	// encrypted repository, that has the other one's names for chunks, so that snapshots are
+	// copied between the two without being encoded anew; see repo.Encryption. Engine.Upload does
+	// this by itself. Default: names of its own.
+	SameIdentityAs *repo.Repository
 	// CacheDir is a folder for what can be made anew: an index of the repository that takes
 	// next to no memory; see repo.Options.CacheDir, which it sets. Worth while from some
 	// hundred thousand chunks on, also for a local repository. It must not lie in the
@@ -239,7 +244,7 @@ func openRepository(ctx context.Context, bucket *blob.Bucket, config Config) (*r
 	// Another process may make it at the same time, which is as good.
 	init := repo.InitOptions{Retry: config.Options.Retry}
 	if key := config.Options.Key; key != nil {
-		init.Encryption = &repo.Encryption{Key: key}
+		init.Encryption = &repo.Encryption{Key: key, SameIdentityAs: config.SameIdentityAs}
 	}
 	if err := repo.Init(ctx, bucket, init); err != nil && !errors.Is(err, repo.ErrRepositoryExists) {
 		return nil, err

@@ -19,6 +19,8 @@ var (
 	ErrClosed = errors.New("snapshot: the engine is closed")
 	// ErrConfig means that Open was given settings that cannot be.
 	ErrConfig = errors.New("snapshot: bad configuration")
+	// ErrDamaged means that a check job has found something damaged.
+	ErrDamaged = errors.New("snapshot: the repository is damaged")
 	// ErrFilter means that a Filter has settings that cannot be.
 	ErrFilter = errors.New("snapshot: bad filter")
 )

@@ -26,7 +26,7 @@ var jobErrors = map[transfer.ErrorKind]error{
 	"badLabel": ErrBadLabel, "noSources": ErrNoSources, "fileKind": ErrFileKind, "changed": ErrChanged,
 	"brokenPromise": ErrBrokenPromise, "lockTimeout": lock.ErrTimeout, "target": ErrTarget, "targetExists": ErrTargetExists,
 	"restoreBusy": ErrBusy, "unknownSource": ErrUnknownSource, "noMatch": ErrNoMatch,
-	"pattern": ErrPattern, "partial": ErrPartial,
+	"pattern": ErrPattern, "partial": ErrPartial, "damaged": ErrDamaged,
 }
 
 // jobRegistry returns the engine's jobs, opening them the first time.
@@ -194,10 +194,18 @@ type TransferOptions struct {
 	// MustExist makes an upload fail with repo.ErrNotRepository where there is no
 	// repository. Otherwise it makes one. A download never does.
 	MustExist bool
-	// Key opens the other repository if it is encrypted, and one that is made is encrypted
-	// under it, with this repository's names for chunks, so that these travel as they are
-	// stored. Default: the engine's own key.
+	// Key opens the other repository if it is encrypted, and one that an upload makes is
+	// encrypted under it. That is made with this repository's names for chunks, so that these
+	// travel without being encoded anew; see repo.Encryption.SameIdentityAs. Default: the
+	// engine's own key.
 	Key repo.KeySource
+	// Plain says that the other repository is not encrypted, though this one is. Where this one
+	// names chunks by its key, all of them are encoded anew on their way.
+	Plain bool
+	// OwnIdentity gives a repository that an upload makes names for chunks of its own, which
+	// tell nothing to those who can read the other one: see FORMAT.md of package repo, "What an
+	// attacker can do". All chunks are then encoded anew on their way, in each upload.
+	OwnIdentity bool
 	// Options are those of the other repository: retries, rate limits, how many packs are
 	// written at once (default for uploads: 4). Options.Key is not used.
 	Options repo.Options
@@ -209,7 +217,7 @@ type TransferOptions struct {
 // "s3:backups/app"; see transfer.Copy. After a failure, an abort or a restart, the same
 // upload started again sends the rest.
 //
-// Upload itself fails with a *repo.LocationError for a location that breaks a rule, with a
+// Upload itself fails with a *repo.LocationError for a location that breaks a rule, with ErrConfig, with a
 // *transfer.JobBusyError while the same upload is under way, with ErrClosed, or where the
 // job cannot be recorded. All else, an unknown snapshot included, is the job's error:
 // ErrNotFound, repo.ErrExists, repo.ErrAuthentication, repo.ErrPermission,
@@ -233,6 +241,9 @@ func (e *Engine) Download(ctx context.Context, id, location string, opts Transfe
 }
 
 func (e *Engine) startTransfer(ctx context.Context, kind transfer.Kind, id, location string, opts TransferOptions) (*transfer.Job, error) {
+	if opts.Plain && opts.Key != nil {
+		return nil, fmt.Errorf("%w: TransferOptions.Plain and Key exclude each other", ErrConfig)
+	}
 	var where repo.Location
 	if opts.Bucket == nil {
 		locations := opts.Locations
@@ -304,7 +315,7 @@ func (e *Engine) transfer(ctx context.Context, kind transfer.Kind, id string, wh
 func (e *Engine) openOther(ctx context.Context, bucket *blob.Bucket, opts TransferOptions) (*repo.Repository, error) {
 	options := opts.Options
 	options.Key = opts.Key
-	if options.Key == nil {
+	if options.Key == nil && !opts.Plain {
 		options.Key = e.config.Options.Key
 	}
 	if options.Logger == nil {
@@ -317,6 +328,9 @@ func (e *Engine) openOther(ctx context.Context, bucket *blob.Bucket, opts Transf
 	init := repo.InitOptions{Retry: options.Retry}
 	if options.Key != nil {
 		init.Encryption = &repo.Encryption{Key: options.Key, SameIdentityAs: e.repo}
+		if opts.OwnIdentity {
+			init.Encryption.SameIdentityAs = nil
+		}
 	}
 	if err := repo.Init(ctx, bucket, init); err != nil && !errors.Is(err, repo.ErrRepositoryExists) {
 		return nil, err

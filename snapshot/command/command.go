@@ -50,9 +50,9 @@ type call struct {
 	out, err io.Writer
 
 	// passphrase, toPassphrase and newPassphrase name files.
-	passphrase, toPassphrase, newPassphrase string
-	toPlain                                 bool
-	label                                   string
+	passphrase, toPassphrase, fromPassphrase, newPassphrase string
+	otherPlain                                              bool
+	label                                                   string
 
 	json    bool
 	data    bool
@@ -114,11 +114,13 @@ func restoreFlags(c *call) {
 func copyFlags(c *call) {
 	c.flags.StringVar(&c.to, "to", "", "the other `repository`, a directory or a location, made if there is none")
 	c.flags.StringVar(&c.toPassphrase, "to-passphrase-file", "", "the `file` with the passphrase of the other repository; that of this one if not given")
-	c.flags.BoolVar(&c.toPlain, "to-plain", false, "the other repository is not encrypted, though this one is")
+	c.flags.BoolVar(&c.otherPlain, "to-plain", false, "the other repository is not encrypted, though this one is")
 }
 
 func downloadFlags(c *call) {
 	c.flags.StringVar(&c.from, "from", "", "the other `repository`, a directory or a location")
+	c.flags.StringVar(&c.fromPassphrase, "from-passphrase-file", "", "the `file` with the passphrase of the other repository; that of this one if not given")
+	c.flags.BoolVar(&c.otherPlain, "from-plain", false, "the other repository is not encrypted, though this one is")
 }
 
 // Run is Main without the process around it. It returns the exit code: 0 when all went

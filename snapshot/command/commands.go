@@ -142,10 +142,10 @@ func copySnapshot(ctx context.Context, c *call) error {
 		return errors.New("no other repository is named: give -to REPOSITORY")
 	}
 	passphrase := cmp.Or(c.toPassphrase, c.passphrase)
-	if c.toPlain {
+	if c.otherPlain {
 		passphrase = ""
 	}
-	other, err := c.open(ctx, c.to, passphrase, false)
+	other, err := c.openConfig(ctx, c.to, passphrase, snapshot.Config{SameIdentityAs: c.engine.Repository()})
 	if err != nil {
 		return err
 	}

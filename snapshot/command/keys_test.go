@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/fstest"
 
 	"github.com/holdstill/holdstill/repo"
 	"github.com/holdstill/holdstill/snapshot"
@@ -20,7 +21,10 @@ func TestKeyCommands(t *testing.T) {
 		return path
 	}
 	first, second, empty := file("first", "open sesame\n"), file("second", "open barley"), file("empty", "\n")
-	e, err := snapshot.Open(t.Context(), snapshot.Config{Repository: "local:" + dir, Key: repo.Passphrase([]byte("open sesame"), repo.PassphraseOptions{})})
+	e, err := snapshot.Open(t.Context(), snapshot.Config{
+		Repository: "local:" + dir, Key: repo.Passphrase([]byte("open sesame"), repo.PassphraseOptions{}),
+		Sources: map[string]snapshot.Source{"kv": mapSource{fstest.MapFS{"a": {Data: []byte("some rows")}}}},
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -31,9 +35,14 @@ func TestKeyCommands(t *testing.T) {
 		}
 		id = k.ID
 	}
+	snap, err := e.Create(t.Context(), snapshot.CreateOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
 	if err := e.Close(); err != nil {
 		t.Fatal(err)
 	}
+	other := filepath.Join(t.TempDir(), "other")
 	t.Setenv("HOLDSTILL_REPO", dir)
 	for _, step := range []struct {
 		args []string
@@ -52,6 +61,12 @@ func TestKeyCommands(t *testing.T) {
 		{[]string{"remove-key", "-passphrase-file", second, id}, 0, "Removed key"},
 		{[]string{"check", "-passphrase-file", first}, 1, "opens none"},
 		{[]string{"check", "-passphrase-file", second}, 0, "No damage."},
+		{[]string{"copy", "-passphrase-file", second, "-to", other, "-to-passphrase-file", first, snap.ID}, 0, "Copied"},
+		{[]string{"upload", "-passphrase-file", second, "-to", other, snap.ID}, 1, "opens none"},
+		{[]string{"upload", "-passphrase-file", second, "-to", other, "-to-passphrase-file", first, snap.ID}, 0, "sent 0 B"},
+		{[]string{"upload", "-passphrase-file", second, "-to", other + "-plain", "-to-plain", snap.ID}, 0, "Uploaded"},
+		{[]string{"download", "-passphrase-file", second, "-from", other, "-from-passphrase-file", first, snap.ID}, 0, "sent 0 B"},
+		{[]string{"download", "-passphrase-file", second, "-from", other + "-plain", "-from-plain", snap.ID}, 0, "sent 0 B"},
 	} {
 		out, errOut, code := tool(t, step.args...)
 		if code != step.code || !strings.Contains(out+errOut, step.want) || strings.Contains(out+errOut, "open ") {

@@ -15,6 +15,11 @@ import (
 // open opens a repository that is named by its directory on this machine or, with a
 // section of the config before a colon, by its location. The passphrase stands in a file.
 func (c *call) open(ctx context.Context, where, passphrase string, mustExist bool) (*snapshot.Engine, error) {
+	return c.openConfig(ctx, where, passphrase, snapshot.Config{MustExist: mustExist})
+}
+
+// openConfig is open with more settings.
+func (c *call) openConfig(ctx context.Context, where, passphrase string, config snapshot.Config) (*snapshot.Engine, error) {
 	if where == "" {
 		return nil, errors.New("no repository is named: give -repo DIRECTORY")
 	}
@@ -26,7 +31,7 @@ func (c *call) open(ctx context.Context, where, passphrase string, mustExist boo
 	if err != nil {
 		return nil, err
 	}
-	config := snapshot.Config{Repository: where, Locations: locations, Key: key, MustExist: mustExist, JobsDir: snapshot.JobsInMemory}
+	config.Repository, config.Locations, config.Key, config.JobsDir = where, locations, key, snapshot.JobsInMemory
 	section, _, _ := strings.Cut(where, ":")
 	if _, known := locations[section]; !known && section != "local" || section == where {
 		abs, err := filepath.Abs(where)

@@ -17,19 +17,19 @@ func upload(ctx context.Context, c *call) error {
 	if c.to == "" {
 		return errors.New("no other repository is named: give -to REPOSITORY")
 	}
-	return c.transfer(ctx, c.to, "Uploaded", c.engine.Upload)
+	return c.transfer(ctx, c.to, c.toPassphrase, "Uploaded", c.engine.Upload)
 }
 
 func download(ctx context.Context, c *call) error {
 	if c.from == "" {
 		return errors.New("no other repository is named: give -from REPOSITORY")
 	}
-	return c.transfer(ctx, c.from, "Downloaded", c.engine.Download)
+	return c.transfer(ctx, c.from, c.fromPassphrase, "Downloaded", c.engine.Download)
 }
 
 // transfer starts a job, shows its progress and waits for it. An interrupt aborts it; what
-// has arrived stays for the next run.
-func (c *call) transfer(ctx context.Context, where, verb string,
+// has arrived stays for the next run. The passphrase of the other repository stands in a file.
+func (c *call) transfer(ctx context.Context, where, passphrase, verb string,
 	start func(context.Context, string, string, snapshot.TransferOptions) (*transfer.Job, error)) error {
 	locations, err := readConfig(c.config)
 	if err != nil {
@@ -38,8 +38,15 @@ func (c *call) transfer(ctx context.Context, where, verb string,
 	if where, locations, err = otherLocation(where, locations); err != nil {
 		return err
 	}
+	if c.otherPlain {
+		passphrase = ""
+	}
+	key, err := passphraseFrom(passphrase)
+	if err != nil {
+		return err
+	}
 	id := c.flags.Arg(0)
-	job, err := start(ctx, id, where, snapshot.TransferOptions{Locations: locations})
+	job, err := start(ctx, id, where, snapshot.TransferOptions{Locations: locations, Key: key, Plain: c.otherPlain})
 	if err != nil {
 		return err
 	}
