@@ -13,11 +13,11 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/holdstill/holdstill/snapshot/command"
 	"github.com/holdstill/holdstill/repo"
 	_ "github.com/holdstill/holdstill/repo/cloud/all"
 	"github.com/holdstill/holdstill/repo/cloud/internal/teststore"
 	"github.com/holdstill/holdstill/snapshot"
+	"github.com/holdstill/holdstill/snapshot/command"
 )
 
 func TestDrivers(t *testing.T) {

@@ -9,8 +9,8 @@
 package main
 
 import (
-	"github.com/holdstill/holdstill/snapshot/command"
 	_ "github.com/holdstill/holdstill/repo/cloud/all"
+	"github.com/holdstill/holdstill/snapshot/command"
 )
 
 func main() { command.Main() }
