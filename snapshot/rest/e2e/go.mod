@@ -7,6 +7,7 @@ require (
 	github.com/google/go-cmp v0.7.0
 	github.com/holdstill/holdstill v0.0.0
 	github.com/holdstill/holdstill/snapshot/adapter v0.0.0
+	github.com/santhosh-tekuri/jsonschema/v6 v6.0.2
 )
 
 require (
