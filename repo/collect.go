@@ -155,14 +155,6 @@ type collector struct {
 	watched map[sessionID]sighting
 }
 
-// collectFault leaves out one precaution, for the test that shows that each is needed.
-type collectFault int
-
-const (
-	faultNone collectFault = iota
-	faultNoRescue
-)
-
 func (c *collector) progress(phase CollectPhase, done, total int64) {
 	if c.opts.Progress != nil {
 		c.opts.Progress(CollectProgress{phase, done, total})

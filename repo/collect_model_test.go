@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -41,6 +42,30 @@ type world struct {
 	// delete.
 	made, doomed map[string]bool
 	history      []string
+	met          worldEvents
+}
+
+// worldEvents counts what a script has brought about, so that a test can make sure that it is
+// about something.
+type worldEvents struct {
+	commits, deltas, checkpoints, suspended, deleted, repacked, givenUp int
+}
+
+func (e *worldEvents) add(o worldEvents) {
+	e.commits += o.commits
+	e.deltas += o.deltas
+	e.checkpoints += o.checkpoints
+	e.suspended += o.suspended
+	e.deleted += o.deleted
+	e.repacked += o.repacked
+	e.givenUp += o.givenUp
+}
+
+// saw adds to the events.
+func (w *world) saw(e worldEvents) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.met.add(e)
 }
 
 type worldActor struct {
@@ -157,19 +182,78 @@ func takeSharing(ctx context.Context, r *Repository, id string, files map[string
 	return s.Commit(ctx, m)
 }
 
+// startEditor makes a snapshot of what another one holds with a few bytes changed, as
+// differences to that.
+func (w *world) startEditor() {
+	n, at := len(w.actors), w.next(500)
+	id := fmt.Sprint("w", n)
+	w.start("editor "+id, func(ctx context.Context, r *Repository, a *worldActor) {
+		parent := newestOf(ctx, r)
+		if parent == nil {
+			return
+		}
+		files, err := readSnapshot(ctx, r, parent.ID)
+		if err != nil {
+			return
+		}
+		for path := range files {
+			files[path] = edited(files[path], at)
+		}
+		s, err := r.NewSession(ctx)
+		if err != nil {
+			return
+		}
+		defer s.Abort(ctx)
+		m, err := stageDeltas(ctx, r, s, id, files, parent.ID, fixedCutter(w.t, 512))
+		if err == nil && s.Commit(ctx, m) == nil {
+			w.committed(id, a)
+			w.saw(worldEvents{deltas: int(min(s.BytesDelta(), 1))})
+		}
+	})
+}
+
+// startPauser makes a snapshot with a checkpoint on the way. Some give up after that and keep
+// what they have stored, for others to go on from.
+func (w *world) startPauser() {
+	n, seed, stays := len(w.actors), w.next(16), w.next(3) > 0
+	id := fmt.Sprint("w", n)
+	w.start("pauser "+id, func(ctx context.Context, r *Repository, a *worldActor) {
+		s, err := r.NewSession(ctx)
+		if err != nil {
+			return
+		}
+		defer s.Abort(ctx)
+		m, err := stageFiles(ctx, s, id, worldFiles(seed), fixedCutter(w.t, 512))
+		if err != nil || s.Checkpoint(ctx) != nil {
+			return
+		}
+		w.saw(worldEvents{checkpoints: 1})
+		if !stays {
+			if s.Suspend(ctx) == nil {
+				w.saw(worldEvents{suspended: 1})
+			}
+		} else if s.Commit(ctx, m) == nil {
+			w.committed(id, a)
+		}
+	})
+}
+
+func newestOf(ctx context.Context, r *Repository) *Manifest {
+	for m, err := range r.ManifestsReverse(ctx) {
+		if err != nil {
+			return nil
+		}
+		return m
+	}
+	return nil
+}
+
 // startHeir makes a snapshot of what another one holds, without looking at a chunk.
 func (w *world) startHeir() {
 	n := len(w.actors)
 	id := fmt.Sprint("w", n)
 	w.start("heir "+id, func(ctx context.Context, r *Repository, a *worldActor) {
-		var parent *Manifest
-		for m, err := range r.ManifestsReverse(ctx) {
-			if err != nil {
-				return
-			}
-			parent = m
-			break
-		}
+		parent := newestOf(ctx, r)
 		if parent == nil {
 			return
 		}
@@ -193,6 +277,7 @@ func (w *world) startHeir() {
 func (w *world) committed(id string, a *worldActor) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.met.commits++
 	if !a.dead && !w.doomed[id] {
 		w.made[id] = true
 	}
@@ -215,7 +300,10 @@ func (w *world) startDeleter() {
 
 func (w *world) startCollector() {
 	w.start("collector", func(ctx context.Context, r *Repository, _ *worldActor) {
-		_, _ = r.Collect(ctx, CollectOptions{LeaseTimeout: time.Minute, MaxWait: 2 * time.Minute, MinDead: 0.01})
+		c, err := r.Collect(ctx, CollectOptions{LeaseTimeout: time.Minute, MaxWait: 2 * time.Minute, MinDead: 0.01})
+		if err == nil {
+			w.saw(worldEvents{deleted: c.PacksDeleted, repacked: c.PacksRepacked, givenUp: len(c.GivenUp)})
+		}
 	})
 }
 
@@ -229,8 +317,12 @@ func (w *world) step() error {
 	case choice == 30:
 		w.note("a short pause")
 		time.Sleep(time.Second)
-	case choice >= 27 && w.running() < 5:
+	case choice == 29 && w.running() < 5:
 		w.startWriter()
+	case choice == 28 && w.running() < 5:
+		w.startEditor()
+	case choice == 27 && w.running() < 5:
+		w.startPauser()
 	case choice == 26 && w.running() < 5:
 		w.startHeir()
 	case choice >= 24 && w.running() < 5:
@@ -414,7 +506,7 @@ func (w *world) rest() error {
 }
 
 // runWorld plays a script and returns what went wrong.
-func runWorld(t *testing.T, script []byte, fault collectFault) (history []string, failure error) {
+func runWorld(t *testing.T, script []byte, fault collectFault) (met worldEvents, history []string, failure error) {
 	base := newTestDriver()
 	r := newTestRepo(t, base, Options{})
 	for n := range 2 {
@@ -430,9 +522,9 @@ func runWorld(t *testing.T, script []byte, fault collectFault) (history []string
 		if err := w.rest(); failure == nil {
 			failure = err
 		}
-		history = w.history
+		met, history = w.met, w.history
 	})
-	return history, failure
+	return met, history, failure
 }
 
 func randomScript(seed uint64, n int) []byte {
@@ -441,25 +533,35 @@ func randomScript(seed uint64, n int) []byte {
 	return script
 }
 
+var modelSeeds = flag.Uint64("collect.seeds", 40, "play so many long scripts against collections")
+
 func TestCollectModel(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		script := rapid.SliceOfN(rapid.Byte(), 0, 400).Draw(rt, "script")
-		if history, err := runWorld(t, script, faultNone); err != nil {
+		if _, history, err := runWorld(t, script, faultNone); err != nil {
 			rt.Fatalf("%v, after\n%s", err, strings.Join(history, "\n"))
 		}
 	})
-	for seed := range uint64(40) {
-		if history, err := runWorld(t, randomScript(seed, 1500), faultNone); err != nil {
+	var met worldEvents
+	for seed := range *modelSeeds {
+		events, history, err := runWorld(t, randomScript(seed, 1500), faultNone)
+		if err != nil {
 			t.Fatalf("seed %d: %v, after\n%s", seed, err, strings.Join(history, "\n"))
 		}
+		met.add(events)
+	}
+	t.Logf("%+v", met)
+	if min(met.commits, met.deltas, met.checkpoints, met.suspended, met.deleted, met.repacked, met.givenUp) == 0 {
+		t.Errorf("the scripts did not bring about everything: %+v", met)
 	}
 }
 
 // Without the second look at the snapshots the scripts of TestCollectModel lose a chunk before
-// long: so they would find it too if it were broken.
+// long: so they would find it too if it were broken. TestCollectScenarios shows the same of every other
+// precaution, without leaving it to chance.
 func TestCollectModelFindsFault(t *testing.T) {
-	for seed := range uint64(100) {
-		_, err := runWorld(t, randomScript(seed, 1500), faultNoRescue)
+	for seed := range uint64(400) {
+		_, _, err := runWorld(t, randomScript(seed, 1500), faultNoRescue)
 		if err != nil && !strings.HasPrefix(err.Error(), "in the end") {
 			t.Logf("found with seed %d: %v", seed, err)
 			return

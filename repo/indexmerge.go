@@ -94,7 +94,8 @@ func (r *Repository) replaceIndexes(ctx context.Context, old []*index, l *lease)
 		l.unsure.Store(true)
 		return err
 	}
-	if _, err := r.store.readAll(ctx, closingKey(l.id), maxClosingSize); !errors.Is(err, errKeyMissing) {
+	_, err := r.store.readAll(ctx, closingKey(l.id), maxClosingSize)
+	if !errors.Is(err, errKeyMissing) && r.collectFault != faultMergeLate {
 		l.unsure.Store(true)
 		return errors.Join(ErrGivenUp, err)
 	}

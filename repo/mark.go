@@ -394,6 +394,9 @@ func (c *collector) markOnce(ctx context.Context, plan planID, avoid []packID) (
 	if err != nil {
 		return nil, err
 	}
+	if c.fault == faultIgnorePlans {
+		others = nil
+	}
 	for i := range m.packs {
 		m.packs[i].unusable = m.packs[i].unusable || others[m.packs[i].id]
 	}
@@ -425,6 +428,9 @@ func (c *collector) markOnce(ctx context.Context, plan planID, avoid []packID) (
 		return nil, fmt.Errorf("repo: collect: snapshot %s: %w; nothing was deleted, see Check", manifest.ID, err)
 	}
 	m.choose()
+	if c.fault == faultForgetBases {
+		return m, nil
+	}
 	if err := c.markBases(ctx, m); err != nil {
 		return nil, err
 	}

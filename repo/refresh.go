@@ -80,10 +80,15 @@ func (s *Session) look(ctx context.Context) error {
 	} else if next.condemned, err = s.repo.condemned(ctx, view, planID{}); err != nil {
 		return err
 	}
+	if s.repo.collectFault == faultRelyCondemned {
+		next.condemned = nil
+	}
 	// An index that appears while its session is being given up may be too late to be
 	// taken over, and counts for nothing as soon as there is a verdict.
 	doubtful := maps.Clone(view.verdicts)
-	maps.Copy(doubtful, view.closing)
+	if s.repo.collectFault != faultRelyClosing {
+		maps.Copy(doubtful, view.closing)
+	}
 	delete(doubtful, s.lease.id)
 	if next.lost = base.of(doubtful); next.lost {
 		if next.base, err = s.repo.indexWithout(ctx, doubtful); err != nil {

@@ -62,6 +62,13 @@ func (c *collector) repack(ctx context.Context, m *marks, packs []packID) (moved
 			return nil, err
 		}
 	}
+	if c.fault == faultDeleteFirst {
+		for _, id := range moved {
+			if err := c.repo.store.remove(ctx, packKey(id)); err != nil {
+				return nil, err
+			}
+		}
+	}
 	if err := s.finishMoves(ctx); err != nil {
 		return nil, err
 	}

@@ -81,7 +81,10 @@ func (c *collector) finish(ctx context.Context, id planID, objects map[string]bo
 		return err
 	}
 	if !objects[finalSuffix] {
-		ended, err := c.barrier(ctx, planKey(id)+waitSuffix, true)
+		ended, err := true, error(nil)
+		if c.fault != faultNoWait {
+			ended, err = c.barrier(ctx, planKey(id)+waitSuffix, true)
+		}
 		if err != nil {
 			return err
 		}
@@ -195,7 +198,7 @@ func (c *collector) sweep(ctx context.Context, id planID, final []packID, object
 			return err
 		}
 		switch {
-		case ended && !dirty:
+		case ended && !dirty || c.fault == faultForgetEarly:
 			view, err := c.repo.listGarbage(ctx)
 			if err != nil {
 				return err
