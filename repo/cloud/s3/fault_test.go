@@ -20,6 +20,7 @@ import (
 	"github.com/holdstill/holdstill/repo/cloud/internal/faultproxy"
 	"github.com/holdstill/holdstill/repo/cloud/internal/teststore"
 	"github.com/holdstill/holdstill/repo/repotest"
+	"github.com/holdstill/holdstill/snapshot"
 	"github.com/holdstill/holdstill/transfer"
 )
 
@@ -65,45 +66,60 @@ func impatient(n int) repo.Retry {
 	return r
 }
 
-func openRepo(t *testing.T, section map[string]string, n int, retry repo.Retry) (*repo.Repository, error) {
-	bucket := drivertest.Open(t, section, fmt.Sprintf("faulty/op%d", n))
-	return repo.Open(t.Context(), bucket, repo.Options{PackSize: 1 << 20, Retry: retry})
-}
-
-// local returns a repository in memory.
-func local(t *testing.T) *repo.Repository {
+// engine returns an engine with a repository in memory, which reaches the server by a section.
+func engine(t *testing.T, section map[string]string) *snapshot.Engine {
 	b := memblob.OpenBucket(nil)
-	t.Cleanup(func() { _ = b.Close() })
-	if err := repo.Init(t.Context(), b, repo.InitOptions{}); err != nil {
-		t.Fatal(err)
-	}
-	r, err := repo.Open(t.Context(), b, repo.Options{PackSize: 1 << 20})
+	e, err := snapshot.Open(t.Context(), snapshot.Config{
+		Bucket: b, Locations: repo.LocationConfig{"S3": section}, Options: repo.Options{PackSize: 1 << 20},
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return r
+	t.Cleanup(func() {
+		if err := errors.Join(e.Close(), b.Close()); err != nil {
+			t.Error(err)
+		}
+	})
+	return e
 }
 
-// upload copies a snapshot to the server, through the proxy, and looks at the server itself for what is there then. It
-// returns the error of the copy.
+func place(n int) string { return fmt.Sprintf("faulty/op%d", n) }
+
+// settings are those of a job through the bad network.
+func settings(n int) snapshot.TransferOptions {
+	return snapshot.TransferOptions{Options: repo.Options{PackSize: 1 << 20, Retry: impatient(n)}}
+}
+
+// ended waits for a job, and looks whether its status agrees with its error.
+func ended(t *testing.T, job *transfer.Job, err error) error {
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = job.Wait(t.Context())
+	want, kind := transfer.StateCompleted, transfer.ErrorKind("")
+	if err != nil {
+		want, kind = transfer.StateFailed, transfer.ErrorUnavailable
+	}
+	if s := job.Status(); s.State != want || s.ErrorKind != kind {
+		t.Errorf("the job's status is %+v, its error %v", s, err)
+	}
+	return err
+}
+
+// upload sends a snapshot to the server, through the proxy, and looks at the server itself for what is there then. It
+// returns the error of the job.
 func (f *faults) upload(t *testing.T, n int) error {
 	data := rowsOf(n)
-	src := local(t)
-	if err := repotest.Store(t.Context(), src, "snap", data); err != nil {
+	here := engine(t, f.perilous)
+	if err := repotest.Store(t.Context(), here.Repository(), "snap", data); err != nil {
 		t.Fatal(err)
 	}
-	if err := repo.Init(t.Context(), drivertest.Open(t, f.direct, fmt.Sprintf("faulty/op%d", n)), repo.InitOptions{}); err != nil {
-		t.Fatal(err)
+	job, err := here.Upload(t.Context(), "snap", "S3:"+place(n), settings(n))
+	err = ended(t, job, err)
+	there, openErr := repo.Open(t.Context(), drivertest.Open(t, f.direct, place(n)), repo.Options{})
+	if err != nil && errors.Is(openErr, repo.ErrNotRepository) {
+		return err // it did not come to that
 	}
-	err := func() error {
-		dst, err := openRepo(t, f.perilous, n, impatient(n))
-		if err != nil {
-			return err
-		}
-		_, err = transfer.Copy(t.Context(), dst, src, "snap", transfer.Options{})
-		return err
-	}()
-	there, openErr := openRepo(t, f.direct, n, repo.Retry{})
 	if openErr != nil {
 		t.Fatal(openErr)
 	}
@@ -118,47 +134,47 @@ func (f *faults) upload(t *testing.T, n int) error {
 	return err
 }
 
-// download copies one that is on the server, through the proxy.
+// download fetches one that is on the server, through the proxy.
 func (f *faults) download(t *testing.T, n int) error {
 	data := rowsOf(n)
-	if err := repo.Init(t.Context(), drivertest.Open(t, f.direct, fmt.Sprintf("faulty/op%d", n)), repo.InitOptions{}); err != nil {
+	bucket := drivertest.Open(t, f.direct, place(n))
+	if err := repo.Init(t.Context(), bucket, repo.InitOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	there, err := openRepo(t, f.direct, n, repo.Retry{})
+	there, err := repo.Open(t.Context(), bucket, repo.Options{PackSize: 1 << 20})
 	if err != nil {
 		t.Fatal(err)
 	}
 	if err := repotest.Store(t.Context(), there, "snap", data); err != nil {
 		t.Fatal(err)
 	}
-	dst := local(t)
-	err = func() error {
-		src, err := openRepo(t, f.perilous, n, impatient(n))
-		if err != nil {
-			return err
-		}
-		if _, err = transfer.Copy(t.Context(), dst, src, "snap", transfer.Options{}); err != nil {
-			return err
-		}
-		// And as a restore reads it.
-		got, err := repotest.Read(t.Context(), src, "snap")
-		if err == nil && !bytes.Equal(got, data) {
-			t.Errorf("download %d read other bytes", n)
-		}
-		return err
-	}()
-	switch listed := slices.Contains(repotest.IDs(t, dst), "snap"); {
+	here := engine(t, f.perilous)
+	job, err := here.Download(t.Context(), "snap", "S3:"+place(n), settings(n))
+	err = ended(t, job, err)
+	switch listed := slices.Contains(repotest.IDs(t, here.Repository()), "snap"); {
 	case listed:
-		repotest.Want(t, dst, "snap", data)
+		repotest.Want(t, here.Repository(), "snap", data)
 	case err == nil:
 		t.Errorf("download %d says it is complete, and there is no snapshot", n)
 	}
-	repotest.Sound(t, dst)
+	repotest.Sound(t, here.Repository())
+	if err != nil {
+		return err
+	}
+	// And as a restore reads it.
+	far, err := repo.Open(t.Context(), drivertest.Open(t, f.perilous, place(n)), repo.Options{Retry: impatient(n)})
+	if err != nil {
+		return err
+	}
+	got, err := repotest.Read(t.Context(), far, "snap")
+	if err == nil && !bytes.Equal(got, data) {
+		t.Errorf("download %d read other bytes", n)
+	}
 	return err
 }
 
-// Every upload and download through a bad network ends complete and verified, or failed with nothing named that is not
-// there.
+// Every job that uploads or downloads through a bad network ends complete and verified, or failed with nothing named that
+// is not there.
 func TestFaults(t *testing.T) {
 	t.Logf("seed %d", faultSeed)
 	f := startFaults(t)

@@ -81,6 +81,8 @@ func Run(t *testing.T, s Store) {
 	t.Run("NoBucket", func(t *testing.T) { noBucket(t, s) })
 	t.Run("Invalid", func(t *testing.T) { invalid(t, s) })
 	t.Run("Cancelled", func(t *testing.T) { cancelled(t, s) })
+	t.Run("JobsResume", func(t *testing.T) { resumed(t, s) })
+	t.Run("JobErrors", func(t *testing.T) { jobErrors(t, s) })
 	t.Run("OneRequest", func(t *testing.T) { oneRequest(t, s) })
 }
 
