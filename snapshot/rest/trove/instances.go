@@ -54,9 +54,10 @@ type instanceView struct {
 	Created   string            `json:"created,omitempty"`
 	Updated   string            `json:"updated,omitempty"`
 	Datastore map[string]string `json:"datastore,omitempty"`
-	Flavor    map[string]string `json:"flavor,omitempty"`
-	Volume    *volumeView       `json:"volume,omitempty"`
-	Links     []string          `json:"links"`
+	// Flavor is always there, since clients take its ID without asking.
+	Flavor map[string]string `json:"flavor"`
+	Volume *volumeView       `json:"volume,omitempty"`
+	Links  []string          `json:"links"`
 }
 
 type volumeView struct {
@@ -72,17 +73,16 @@ func (d Datastore) short() map[string]string {
 
 func (i *Instance) view() instanceView {
 	return instanceView{
-		ID: i.ID, Name: i.Name, Status: instanceActive, Tenant: i.Project, Datastore: i.Datastore.short(), Links: []string{},
+		ID: i.ID, Name: i.Name, Status: instanceActive, Tenant: i.Project, Datastore: i.Datastore.short(),
+		Flavor: map[string]string{"id": ""}, Links: []string{},
 	}
 }
 
 func (e *restored) view() instanceView {
 	v := instanceView{
 		ID: e.ID, Name: e.Name, Status: e.Status, Tenant: e.Project, Created: formatTime(e.Created),
-		Updated: formatTime(e.Updated), Datastore: e.Datastore.short(), Links: []string{},
-	}
-	if e.Flavor != "" {
-		v.Flavor = map[string]string{"id": e.Flavor}
+		Updated: formatTime(e.Updated), Datastore: e.Datastore.short(),
+		Flavor: map[string]string{"id": e.Flavor}, Links: []string{},
 	}
 	if e.Volume > 0 {
 		v.Volume = &volumeView{e.Volume}
