@@ -6,6 +6,7 @@ require (
 	github.com/arangodb/go-driver v1.6.9
 	github.com/arangodb/go-driver/v2 v2.4.1
 	github.com/cockroachdb/pebble/v2 v2.1.7
+	github.com/coder/websocket v1.8.15
 	github.com/google/go-cmp v0.7.0
 	github.com/holdstill/holdstill v0.0.0
 	github.com/holdstill/holdstill/snapshot/adapter v0.0.0

@@ -148,18 +148,43 @@ func (c *Checker) check(method, path string, code int, contentType string, body 
 	if !ok {
 		return fmt.Errorf("the document has no content type %s there", kind)
 	}
-	if media["schema"] == nil || !strings.HasSuffix(kind, "json") {
+	values := split(kind, body)
+	if media["schema"] == nil || values == nil {
 		return nil
 	}
 	schema, err := c.compiler.Compile(address + "#" + at + pointer("content", kind, "schema"))
 	if err != nil {
 		return err
 	}
-	value, err := jsonschema.UnmarshalJSON(bytes.NewReader(body))
-	if err != nil {
-		return err
+	for _, data := range values {
+		value, err := jsonschema.UnmarshalJSON(bytes.NewReader(data))
+		if err != nil {
+			return err
+		}
+		if err := schema.Validate(value); err != nil {
+			return err
+		}
 	}
-	return schema.Validate(value)
+	return nil
+}
+
+// split returns the JSON texts in a body, none if it is not of JSON. For streams the schema is that of one line or
+// one event.
+func split(kind string, body []byte) (values [][]byte) {
+	switch {
+	case kind == "application/x-ndjson":
+		return bytes.Split(bytes.TrimSpace(body), []byte("\n"))
+	case kind == "text/event-stream":
+		for line := range bytes.Lines(body) {
+			if data, ok := bytes.CutPrefix(line, []byte("data:")); ok {
+				values = append(values, data)
+			}
+		}
+		return values
+	case strings.HasSuffix(kind, "json"):
+		return [][]byte{body}
+	}
+	return nil
 }
 
 // match finds the template of a path: one without parameters first.

@@ -64,3 +64,29 @@ func TestChecker(t *testing.T) {
 		})
 	}
 }
+
+func TestStreams(t *testing.T) {
+	const document = `{"openapi": "3.1.0", "info": {"title": "t", "version": "1"}, "paths": {"/all": {"get": {"responses": {"200": {"description": "", "content": {
+  "application/x-ndjson": {"schema": {"type": "object"}}, "text/event-stream": {"schema": {"type": "object"}}}}}}}}}`
+	for _, c := range []struct {
+		kind, body string
+		bad        int
+	}{
+		{"application/x-ndjson", "{}\n {}\n", 0},
+		{"application/x-ndjson", "{}\n5\n", 1},
+		{"application/x-ndjson", "{} {}\n", 1},
+		{"text/event-stream", ":\n\ndata: {}\n\ndata: {}\n\n", 0},
+		{"text/event-stream", "data: {}\n\ndata: x\n\n", 1},
+		{"text/plain", "{}", 1},
+	} {
+		f := &failures{TB: t}
+		h := openapi.New(f, []byte(document)).Handler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", c.kind)
+			_, _ = w.Write([]byte(c.body))
+		}), "")
+		h.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, "/all", nil))
+		if f.n != c.bad {
+			t.Errorf("%s %q: %d complaints, want %d", c.kind, c.body, f.n, c.bad)
+		}
+	}
+}
