@@ -264,20 +264,53 @@ func (c *collector) pick(m *marks) (dead, repack []packID) {
 		}
 		return slices.Compare(a.id[:], b.id[:])
 	})
-	fast := c.packsToRecompress(m)
+	also := c.packsToRecompress(m)
+	if c.opts.MinDead == 0 {
+		c.smallPacks(partly, live, also)
+	}
 	for _, p := range partly {
 		gone := p.size - p.need()
 		enough := float64(waste) <= deadShare*float64(live)
 		if c.opts.MinDead > 0 {
 			enough = float64(gone) < c.opts.MinDead*float64(p.size)
 		}
-		if !enough || fast[p.id] {
+		if !enough || also[p.id] {
 			waste -= gone
 			repack = append(repack, p.id)
 		}
 	}
 	return dead, repack
 }
+
+// smallPacks adds the small packs to those that are to be repacked, when they are so many that
+// what each takes for itself shows, or that each more is a request to restores. What comes of
+// them is a small pack of each kind at most, so the next collection leaves that alone.
+func (c *collector) smallPacks(partly []*markedPack, live int64, repack map[packID]bool) {
+	var small []*markedPack
+	for _, p := range partly {
+		if p.size < int64(c.repo.opts.PackSize)/4 {
+			small = append(small, p)
+		}
+	}
+	fixed := int64(len(small)) * packFixedSize
+	if len(small) < manyPacks && (len(small) <= 2*packKinds || float64(fixed) <= fixedShare*float64(live)) {
+		return
+	}
+	for _, p := range small {
+		repack[p.id] = true
+	}
+}
+
+const (
+	// manyPacks is how many small packs a collection leaves standing.
+	manyPacks = 64
+	// packKinds: files' data is in other packs than nodes and file tables.
+	packKinds = 2
+	// packFixedSize is what a pack takes besides frames and their records, in bytes.
+	packFixedSize = packHeaderSize + footerHeadSize + packTrailerSize
+	// fixedShare is how much of that a collection leaves, measured by what is alive.
+	fixedShare = 0.01
+)
 
 // readManifests reads all manifests, whether they count or not.
 func (c *collector) readManifests(ctx context.Context) ([]*storedManifest, error) {

@@ -154,6 +154,18 @@ func (s *indexSet) sources() []recordSource {
 	return out
 }
 
+// records returns at least how many records all goes through: places that several indexes name
+// count more than once.
+func (s *indexSet) records() (n int) {
+	for _, g := range s.segments {
+		n += int(g.records)
+	}
+	for _, x := range s.indexes {
+		n += x.count()
+	}
+	return n
+}
+
 // infos says which indexes the set is made of, in the order of their IDs.
 func (s *indexSet) infos() []indexInfo {
 	var out []indexInfo

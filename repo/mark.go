@@ -63,6 +63,9 @@ func newMarks(ctx context.Context, set *indexSet, packs []packInfo) (*marks, err
 		m.number[p.id] = uint32(len(m.packs))
 		m.packs = append(m.packs, markedPack{id: p.id, size: p.size})
 	}
+	// Growing step by step would take twice the room for a moment.
+	n := set.records()
+	m.keys, m.packOf, m.stored, m.flags = make([]uint64, 0, n), make([]uint32, 0, n), make([]uint32, 0, n), make([]uint16, 0, n)
 	var last chunk.ID
 	for e, err := range set.all() {
 		if err != nil {

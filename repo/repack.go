@@ -144,13 +144,12 @@ func (p *repacker) chunk(ctx context.Context, pack packID, e packEntry) error {
 	}
 	codec := e.codec
 	if p.encoder != nil && codec == chunk.S2 {
-		small, smallCodec, err := p.encoder.Encode(p.small[:0], p.plain)
-		if err != nil {
+		// Whatever comes of it: were it left under S2, each later collection would store it
+		// anew. Where it is not smaller, the difference is a few bytes.
+		if p.small, codec, err = p.encoder.Encode(p.small[:0], p.plain); err != nil {
 			return err
 		}
-		if p.small = small; len(small) < len(frame) {
-			frame, codec = small, smallCodec
-		}
+		frame = p.small
 	}
 	w := p.writers[0]
 	if p.marks.isMeta(&e.id) {
