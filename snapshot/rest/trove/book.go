@@ -147,31 +147,38 @@ func (h *Handler) settle(ctx context.Context) error {
 	}
 	h.mu.Unlock()
 	for _, e := range ended {
-		status := e.job.Status()
-		if status.State != transfer.StateCompleted {
-			h.opts.Logger.Warn("a backup failed", "backup", e.ID, "error", status.Error)
-			err := h.change(ctx, e, func(r *record) { r.State, r.Updated = stateFailed, status.Finished })
-			if err != nil {
-				return err
-			}
-			continue
-		}
-		s, err := h.engines[e.Repository].Get(ctx, status.Snapshot)
-		switch {
-		case errors.Is(err, snapshot.ErrNotFound):
-			// It was made, and deleted before anybody looked.
-			if err := h.drop(ctx, e); err != nil {
-				return err
-			}
-		case err != nil:
+		if err := h.settleOne(ctx, e, e.job.Status()); err != nil {
 			return err
-		default:
-			if err := h.complete(ctx, e, s); err != nil {
-				return err
-			}
 		}
 	}
 	return nil
+}
+
+// settleOne takes over the end of a job.
+func (h *Handler) settleOne(ctx context.Context, e *entry, status transfer.Status) error {
+	failed := func(why string) error {
+		h.opts.Logger.Warn("a backup failed", "backup", e.ID, "error", why)
+		return h.change(ctx, e, func(r *record) { r.State, r.Updated = stateFailed, status.Finished })
+	}
+	if status.State != transfer.StateCompleted {
+		return failed(status.Error)
+	}
+	s, err := h.engines[e.Repository].Get(ctx, status.Snapshot)
+	switch {
+	case err == nil:
+		return h.complete(ctx, e, s)
+	case errors.Is(err, snapshot.ErrNotFound):
+		// It was made, and deleted before anybody looked.
+		return h.drop(ctx, e)
+	case damaged(err):
+		return failed(err.Error())
+	}
+	return err
+}
+
+// damaged says whether an error is that of one snapshot, which must not stop the others.
+func damaged(err error) bool {
+	return errors.Is(err, repo.ErrCorrupt) || errors.Is(err, repo.ErrFormat)
 }
 
 // complete gives a record the snapshot that was made for it.
@@ -255,7 +262,7 @@ func (h *Handler) adopt(ctx context.Context, repository string, engine *snapshot
 	switch {
 	case errors.Is(err, snapshot.ErrNotFound):
 		return nil
-	case errors.Is(err, repo.ErrCorrupt), errors.Is(err, repo.ErrFormat):
+	case damaged(err):
 		h.opts.Logger.Warn("a snapshot cannot be read and is not shown", "snapshot", id, "error", err)
 		h.ignored[repository][id] = true
 		return nil

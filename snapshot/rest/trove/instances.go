@@ -9,7 +9,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/holdstill/holdstill/repo"
 	"github.com/holdstill/holdstill/snapshot"
 	"github.com/holdstill/holdstill/transfer"
 )
@@ -313,7 +312,7 @@ func (h *Handler) startRestore(ctx context.Context, engine *snapshot.Engine, b *
 	switch {
 	case errors.Is(err, snapshot.ErrNotFound):
 		return nil, notFound(b.ID)
-	case errors.Is(err, repo.ErrCorrupt):
+	case damaged(err):
 		return nil, fail(http.StatusConflict, "Current checksum does not match that of backup %s.", b.ID)
 	case err != nil:
 		return nil, err

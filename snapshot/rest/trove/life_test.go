@@ -13,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"gocloud.dev/blob/memblob"
+
 	"github.com/holdstill/holdstill/repo"
 	"github.com/holdstill/holdstill/snapshot"
 	"github.com/holdstill/holdstill/snapshot/rest/trove"
@@ -187,5 +189,41 @@ func TestHooks(t *testing.T) {
 		if err != nil || s.Metadata["ticket"] != "42" || s.Metadata["trove.id"] != id {
 			t.Errorf("%v, %v", s, err)
 		}
+	}
+}
+
+// A snapshot whose description is damaged is not restored, and harms no other.
+func TestDamagedSnapshot(t *testing.T) {
+	bucket := memblob.OpenBucket(nil)
+	t.Cleanup(func() { bucket.Close() })
+	f := newFixtureOn(t, bucket, func(o *trove.Options) {
+		o.Restore = func(context.Context, trove.RestoreRequest) (snapshot.RestoreOptions, error) {
+			return snapshot.RestoreOptions{To: filepath.Join(t.TempDir(), "x")}, nil
+		}
+	})
+	damage := func(id string) {
+		t.Helper()
+		for _, key := range ids(t, f.engine) {
+			if strings.HasSuffix(key, id) {
+				if err := bucket.WriteAll(t.Context(), "snapshot/"+key, []byte("no manifest any more"), nil); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+	}
+	one := f.completed("one", nil)
+	damage(one)
+	r := f.must(http.StatusConflict, "POST", "/v1.0/p1/instances", restoreBody(one))
+	if m := r.message(t, "conflict"); !strings.Contains(m, one) {
+		t.Error(m)
+	}
+	f.completed("two", nil)
+	// Without its record nobody knows whose it is.
+	if err := f.records.Delete(t.Context(), "backup/"+one+".json"); err != nil {
+		t.Fatal(err)
+	}
+	f.open()
+	if got := f.must(http.StatusOK, "GET", "/v1.0/p1/backups", nil).names(); got != "two" {
+		t.Error(got)
 	}
 }
