@@ -35,7 +35,7 @@ func (h *Handler) progress(w http.ResponseWriter, r *http.Request) error {
 // viewOfAll is the view of all jobs that are under way when it is first asked, or begin later.
 func (h *Handler) viewOfAll() view {
 	var seen []string
-	known := map[string]bool{}
+	listed, known := map[string]bool{}, map[string]*backup{}
 	filter := transfer.JobFilter{
 		Kinds:  []transfer.Kind{transfer.KindCreate, transfer.KindRestore},
 		States: []transfer.State{transfer.StateAck, transfer.StateStarted},
@@ -45,8 +45,8 @@ func (h *Handler) viewOfAll() view {
 			if err != nil {
 				return nil, false, err
 			}
-			if !known[s.ID] {
-				known[s.ID] = true
+			if !listed[s.ID] {
+				listed[s.ID] = true
 				seen = append(seen, s.ID)
 			}
 		}
@@ -60,7 +60,7 @@ func (h *Handler) viewOfAll() view {
 				return nil, false, err
 			}
 			s := job.Status()
-			p, err := h.progressOf(ctx, s)
+			p, err := h.progressOf(ctx, s, known)
 			if err != nil {
 				return nil, false, err
 			}
@@ -84,7 +84,7 @@ func (h *Handler) createWebSocket(w http.ResponseWriter, r *http.Request) error 
 			if err != nil {
 				return nil, nil, err
 			}
-			return job.Done(), h.viewOf(job), nil
+			return job.Done(), h.viewOf(job, nil), nil
 		})
 	}
 	filter := transfer.JobFilter{Kinds: []transfer.Kind{transfer.KindCreate}, NewestFirst: true, Limit: 1}
@@ -92,7 +92,7 @@ func (h *Handler) createWebSocket(w http.ResponseWriter, r *http.Request) error 
 		if err != nil {
 			return err
 		}
-		p, err := h.progressOf(r.Context(), s)
+		p, err := h.progressOf(r.Context(), s, map[string]*backup{})
 		if err != nil {
 			return err
 		}
@@ -113,7 +113,7 @@ func (h *Handler) restoreWebSocket(w http.ResponseWriter, r *http.Request) error
 			if err != nil {
 				return nil, nil, err
 			}
-			return job.Done(), h.viewOf(job), nil
+			return job.Done(), h.viewOf(job, &f.backup), nil
 		})
 	}
 	p := streamedProgress{Status: statusUnknown, Backup: &f.backup}
@@ -122,7 +122,7 @@ func (h *Handler) restoreWebSocket(w http.ResponseWriter, r *http.Request) error
 		return err
 	}
 	if status != nil {
-		if p, err = h.progressOf(r.Context(), *status); err != nil {
+		if p, err = h.progressOf(r.Context(), *status, map[string]*backup{status.ID: &f.backup}); err != nil {
 			return err
 		}
 	}

@@ -183,30 +183,33 @@ func (b *body) write(data []byte) error {
 }
 
 // viewOf is the view of one job. The Backup of a creation that is under way names it, so that
-// it can be cancelled; one that failed has none.
-func (h *Handler) viewOf(job *transfer.Job) view {
+// it can be cancelled; one that failed has none. That of a restore is given.
+func (h *Handler) viewOf(job *transfer.Job, restored *backup) view {
+	known := map[string]*backup{job.ID(): restored}
 	return func(ctx context.Context) (any, bool, error) {
 		s := job.Status()
-		p, err := h.progressOf(ctx, s)
+		p, err := h.progressOf(ctx, s, known)
 		return p, s.State.Final(), err
 	}
 }
 
-// progressOf describes a job that creates or restores a backup.
-func (h *Handler) progressOf(ctx context.Context, s transfer.Status) (streamedProgress, error) {
+// progressOf describes a job that creates or restores a backup. Those that were read from the
+// repository are kept in known, by the IDs of their jobs: a view is asked many times.
+func (h *Handler) progressOf(ctx context.Context, s transfer.Status, known map[string]*backup) (streamedProgress, error) {
 	percentage := percentageOf(s)
-	p := streamedProgress{Status: valueOf(s.State), Percentage: &percentage}
-	if s.Kind == transfer.KindCreate && s.State != transfer.StateCompleted {
+	p := streamedProgress{Status: valueOf(s.State), Percentage: &percentage, Backup: known[s.ID]}
+	switch {
+	case p.Backup != nil:
+	case s.Kind == transfer.KindCreate && s.State != transfer.StateCompleted:
 		if b, ok := h.describeCreation(&s); ok && !s.State.Final() {
 			p.Backup = &b
 		}
-		return p, nil
-	}
-	b, err := h.made(ctx, s)
-	if err == nil {
-		p.Backup = b
-	} else if !isGone(err) {
-		return p, err
+	default:
+		b, err := h.made(ctx, s)
+		if err != nil && !isGone(err) {
+			return p, err
+		}
+		known[s.ID], p.Backup = b, b
 	}
 	return p, nil
 }
@@ -220,7 +223,7 @@ func (h *Handler) createStreamed(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	h.stream(w, r, job.Done(), h.viewOf(job))
+	h.stream(w, r, job.Done(), h.viewOf(job, nil))
 	return nil
 }
 
@@ -234,6 +237,6 @@ func (h *Handler) restoreStreamed(w http.ResponseWriter, r *http.Request) error 
 	if err != nil {
 		return err
 	}
-	h.stream(w, r, job.Done(), h.viewOf(job))
+	h.stream(w, r, job.Done(), h.viewOf(job, &f.backup))
 	return nil
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/coder/websocket"
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/holdstill/holdstill/snapshot"
 	"github.com/holdstill/holdstill/snapshot/rest/pieces"
@@ -346,17 +347,43 @@ func TestClose(t *testing.T) {
 // The limits of the server on the time of a request do not end one that waits for a job.
 func TestTimeLimits(t *testing.T) {
 	s := newServer(t, quick)
-	limited := &http.Server{Handler: s.handler, ReadTimeout: 50 * time.Millisecond, WriteTimeout: 50 * time.Millisecond}
+	limited := &http.Server{Handler: s.handler, ReadTimeout: 500 * time.Millisecond, WriteTimeout: 500 * time.Millisecond}
 	s.serve(limited)
 	release := s.source.block()
 	defer release()
 	stream, plain := s.later("POST", "/backups/create/streamed", "{}"), s.later("POST", "/backups/create", "{}")
 	<-s.source.entered
 	<-s.source.entered
-	time.Sleep(150 * time.Millisecond)
+	time.Sleep(time.Second)
 	release()
 	if p := decode[progressBody](t, s.want(<-stream, 200).body); p.Status != "COMPLETED" {
 		t.Errorf("%+v", p)
 	}
 	s.want(<-plain, 200)
+}
+
+// Streams look often, and do not read the repository each time they do.
+func TestStreamsReadLittle(t *testing.T) {
+	s := newServer(t, quick)
+	b := s.create()
+	release := make(chan struct{})
+	stopping := make(chan struct{}, 1)
+	s.stop = func(context.Context) error {
+		stopping <- struct{}{}
+		<-release
+		return nil
+	}
+	restored := s.later("POST", "/backup/"+b.ID+"/restore/streamed", "")
+	<-stopping
+	watch := s.open("GET", "/backups/streamed/progress", "application/x-ndjson")
+	watch.read(20)
+	before := s.engine.Repository().Traffic()
+	time.Sleep(500 * time.Millisecond)
+	after := s.engine.Repository().Traffic()
+	if diff := cmp.Diff(before, after); diff != "" {
+		t.Error(diff)
+	}
+	close(release)
+	s.want(<-restored, 200)
+	s.want(watch.rest(), 200)
 }
