@@ -23,6 +23,8 @@
 //	POST   /v1.0/{project_id}/instances               restore a backup; see Options.Restore
 //	GET    /v1.0/{project_id}/instances/{id}          one of them, or a restore under way
 //	GET    /v1.0/{project_id}/instances/{id}/backups  list
+//	GET    /v1.0/{project_id}/flavors                 one, which means nothing
+//	GET    /v1.0/{project_id}/flavors/{id}            whichever is asked for
 //
 // The list takes instance_id, datastore, all_projects, project_id, limit and marker. A
 // marker is how many to leave out, as in Trove.

@@ -138,6 +138,8 @@ func routeTable() []route {
 		{http.MethodPost, "/v1.0/{project_id}/instances", (*Handler).createInstance, false},
 		{http.MethodGet, "/v1.0/{project_id}/instances/{id}", (*Handler).showInstance, false},
 		{http.MethodGet, "/v1.0/{project_id}/instances/{id}/backups", (*Handler).listInstanceBackups, false},
+		{http.MethodGet, "/v1.0/{project_id}/flavors", (*Handler).listFlavors, false},
+		{http.MethodGet, "/v1.0/{project_id}/flavors/{id}", (*Handler).showFlavor, false},
 	}
 }
 

@@ -118,7 +118,8 @@ type Action struct {
 	// Rule is the name that Trove's policy has for it: "backup:index",
 	// "backup:index:all_projects", "backup:show", "backup:create", "backup:delete",
 	// "backup_strategy:index", "backup_strategy:create", "backup_strategy:delete",
-	// "instance:index", "instance:show", "instance:create" or "instance:backups".
+	// "instance:index", "instance:show", "instance:create", "instance:backups",
+	// "flavor:index" or "flavor:show".
 	Rule string
 	// Project is the project that what it is done to belongs to. Empty: to all.
 	Project string

@@ -174,3 +174,13 @@ func TestOtherRegion(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+func TestFlavors(t *testing.T) {
+	f := newFixture(t, nil)
+	if got := f.must(http.StatusOK, "GET", "/v1.0/p1/flavors", nil).body["flavors"].([]any); len(got) != 1 {
+		t.Errorf("%v", got)
+	}
+	if got := f.must(http.StatusOK, "GET", "/v1.0/p1/flavors/d2", nil).body["flavor"].(map[string]any); got["id"] != "d2" || got["name"] != "d2" {
+		t.Errorf("%v", got)
+	}
+}

@@ -24,12 +24,14 @@ func names(rows []row) string {
 	return strings.Join(out, " ")
 }
 
-// The documented commands in order: "openstack database backup" and "... backup strategy".
+// The documented commands in order: "openstack database backup", "... backup strategy",
+// and "openstack database instance create --backup" with the rows at the end.
 func TestCommands(t *testing.T) {
 	s := start(t, nil)
 	if err := s.Fill(t.Context(), 500, 1); err != nil {
 		t.Fatal(err)
 	}
+	before := s.rows()
 	create := func(args ...string) backup {
 		t.Helper()
 		made := command[struct {
@@ -92,6 +94,17 @@ func TestCommands(t *testing.T) {
 	}
 	if out, err := s.openstack("p1", "backup", "strategy", "delete", "--instance-id", instanceID); err != nil {
 		t.Errorf("%s, %v", out, err)
+	}
+
+	made := command[map[string]any](s, "p1", "instance", "create", "again", "--flavor", "d2", "--size", "2", "--backup", "full")
+	if status := s.wait("p1", "/instances/"+made["id"].(string), "instance", "BUILD"); made["status"] != "BUILD" || status != "ACTIVE" {
+		t.Fatalf("%v, then %s", made, status)
+	}
+	if diff := cmp.Diff(before, s.rows()); diff != "" {
+		t.Error(diff)
+	}
+	if rows := command[[]row](s, "p1", "instance", "list"); len(rows) != 2 {
+		t.Errorf("%v", rows)
 	}
 
 	// By name, with what was made from it.

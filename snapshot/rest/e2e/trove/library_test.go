@@ -52,6 +52,8 @@ func TestLibrary(t *testing.T) {
 		call{"instances", "get", map[string]any{"instance": instanceID}},
 		call{"instances", "list", nil},
 		call{"backups", "find", map[string]any{"name": "third"}},
+		call{"flavors", "list", nil},
+		call{"flavors", "get", map[string]any{"flavor": "7"}},
 	)
 	one := get[backup](t, results[0])
 	if one.Status != "COMPLETED" || one.Size == nil || *one.Size != 0.01 || one.Location == nil || !strings.HasPrefix(*one.Location, s.location+"/") {
@@ -80,6 +82,12 @@ func TestLibrary(t *testing.T) {
 	}
 	if got := get[backup](t, results[9]); got.ID != third.ID {
 		t.Errorf("%+v", got)
+	}
+
+	for _, r := range results[10:] {
+		if r.Error != "" {
+			t.Errorf("%+v", r)
+		}
 	}
 
 	// Forth and back again.
