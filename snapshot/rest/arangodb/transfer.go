@@ -143,6 +143,8 @@ func (h *Handler) start(ctx context.Context, f *fields, kind transfer.Kind) answ
 		f.bad(`"remoteRepository" is missing`)
 	case !f.has("config"):
 		f.bad(`"config" is missing: it must be an object with the settings of each repository by its name`)
+	case f.flag("abort"):
+		f.bad(`"abort" goes with "uploadId" or "downloadId"`)
 	}
 	if f.refused != nil {
 		return *f.refused
