@@ -18,6 +18,7 @@ import (
 	"testing/fstest"
 	"time"
 
+	"gocloud.dev/blob"
 	"gocloud.dev/blob/memblob"
 
 	"github.com/holdstill/holdstill/snapshot"
@@ -84,8 +85,9 @@ type server struct {
 	url     string
 	source  *files
 	dir     string
-	// stop, if not nil, is what stopping the database does.
-	stop func(ctx context.Context) error
+	bucket  *blob.Bucket
+	// stop and start, if not nil, are what stopping and starting the database do.
+	stop, start func(ctx context.Context) error
 }
 
 func newServer(t testing.TB, change func(*snapshot.Config, *pieces.Options)) *server {
@@ -99,6 +101,7 @@ func newServer(t testing.TB, change func(*snapshot.Config, *pieces.Options)) *se
 		t.Fatal(err)
 	}
 	bucket := memblob.OpenBucket(nil)
+	s.bucket = bucket
 	config := snapshot.Config{Bucket: bucket, Sources: map[string]snapshot.Source{"kv": s.source}, DatabaseVersion: "11.0.1"}
 	options := pieces.Options{DeviceName: "bench 3", Restore: snapshot.RestoreOptions{
 		To: s.dir, Source: "kv", InPlace: true,
@@ -107,6 +110,12 @@ func newServer(t testing.TB, change func(*snapshot.Config, *pieces.Options)) *se
 				return nil
 			}
 			return s.stop(ctx)
+		},
+		Start: func(ctx context.Context) error {
+			if s.start == nil {
+				return nil
+			}
+			return s.start(ctx)
 		},
 	}}
 	if change != nil {
