@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/holdstill/holdstill/repo"
 	"github.com/holdstill/holdstill/snapshot"
 	"github.com/holdstill/holdstill/transfer"
 )
@@ -116,7 +117,8 @@ func (h *Handler) broken(rq *request, what string, err error) {
 // ids returns the IDs of all complete backups, oldest first.
 func (h *Handler) ids(ctx context.Context) ([]string, error) {
 	ids := []string{}
-	for s, err := range h.engine.List(ctx, snapshot.Filter{Source: h.options.Source}) {
+	// They stand together in the order of the IDs, so that no others have to be read.
+	for s, err := range h.engine.List(ctx, snapshot.Filter{After: idPrefix}) {
 		if errors.Is(err, snapshot.ErrClosed) || ctx.Err() != nil {
 			return nil, err
 		}
@@ -125,7 +127,10 @@ func (h *Handler) ids(ctx context.Context) ([]string, error) {
 			h.log.Error("optools: a backup cannot be read", "error", err)
 			continue
 		}
-		if _, ok := parseID(s.ID); ok {
+		if !strings.HasPrefix(s.ID, idPrefix) {
+			break
+		}
+		if _, ok := parseID(s.ID); ok && hasSource(s, h.options.Source) {
 			ids = append(ids, s.ID)
 		}
 	}
@@ -136,6 +141,10 @@ func (h *Handler) ids(ctx context.Context) ([]string, error) {
 		return strings.Compare(a, b)
 	})
 	return ids, nil
+}
+
+func hasSource(s *snapshot.Snapshot, name string) bool {
+	return slices.ContainsFunc(s.Sources, func(i repo.SourceInfo) bool { return i.Name == name })
 }
 
 // listBackups serves GET /backups.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"regexp"
 	"strings"
@@ -187,6 +188,45 @@ func TestDatabaseLeftOut(t *testing.T) {
 	}
 }
 
+// TestLostBackup loses what a backup is made of, before it is sent and while it is.
+func TestLostBackup(t *testing.T) {
+	f := newFixture(t, nil)
+	id := f.backup()
+	d, err := f.handler.load(t.Context(), id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.lose()
+	f.server.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		f.handler.sendDocument(&request{Request: r, w: w}, d)
+	})
+	resp, err := f.server.Client().Get(f.server.URL)
+	if err == nil {
+		text, err := io.ReadAll(resp.Body)
+		if err == nil {
+			t.Errorf("a part of the document counts as all of it: %s", text)
+		}
+		resp.Body.Close()
+	}
+	// A Handler of a later process, with nothing in memory.
+	engine, err := snapshot.Open(t.Context(), snapshot.Config{Bucket: f.bucket, MustExist: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer engine.Close()
+	again, err := New(engine, Options{Source: "documents", Store: f.store})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer again.Close()
+	f.server.Config.Handler = again
+	want := map[string]any{"statusCode": number(500), "message": "could not read the backup"}
+	if diff := cmp.Diff(want, f.call("GET", "/api/v2/backups/"+id, "", 500)); diff != "" {
+		t.Error(diff)
+	}
+	f.call("PUT", "/api/v2/backups/"+id, "", 500)
+}
+
 // TestOtherSnapshots has snapshots in the repository that are no backups.
 func TestOtherSnapshots(t *testing.T) {
 	f := newFixture(t, nil)
@@ -194,7 +234,18 @@ func TestOtherSnapshots(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	for _, id := range []string{"01", "03_ibp_db_backup_7x", "03_ibp_db_backup_08", "zz"} {
+		if _, err := f.engine.Create(t.Context(), snapshot.CreateOptions{ID: id}); err != nil {
+			t.Fatal(err)
+		}
+	}
 	if got := f.call("GET", "/api/v2/backups", "", 200)["ids"]; len(got.([]any)) != 0 {
+		t.Error(got)
+	}
+	if got := f.call("GET", "/api/v2/backups/"+f.backup(), "", 200)["doc_count"]; got != number(4) {
+		t.Error(got)
+	}
+	if got := f.call("GET", "/api/v2/backups", "", 200)["ids"]; len(got.([]any)) != 1 {
 		t.Error(got)
 	}
 	want := map[string]any{"statusCode": number(404), "error": "not_found", "reason": "missing"}

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"gocloud.dev/blob"
 	"gocloud.dev/blob/memblob"
 
 	"github.com/holdstill/holdstill/snapshot"
@@ -42,6 +43,7 @@ func (c *clock) add(d time.Duration) {
 type fixture struct {
 	t       *testing.T
 	store   *memstore.Store
+	bucket  *blob.Bucket
 	engine  *snapshot.Engine
 	handler *Handler
 	server  *httptest.Server
@@ -61,6 +63,7 @@ func newFixture(t *testing.T, configure func(*Options)) *fixture {
 	f.store.Set("athena_system", `{"_id":"00_settings_athena","_rev":"9-1","url_safe_list":["a.example.com:7051"],"about":"<&>"}`,
 		`{"_id":"_design/athena-v1","_rev":"1-2","views":{}}`)
 	bucket := memblob.OpenBucket(nil)
+	f.bucket = bucket
 	var err error
 	f.engine, err = snapshot.Open(t.Context(), snapshot.Config{
 		Bucket: bucket, Sources: map[string]snapshot.Source{
@@ -156,6 +159,24 @@ func (f *fixture) wait() {
 	case <-b.job.Done():
 	case <-f.t.Context().Done():
 		f.t.Fatal("the backup does not end")
+	}
+}
+
+// lose deletes all packs of the repository.
+func (f *fixture) lose() {
+	f.t.Helper()
+	packs := f.bucket.List(&blob.ListOptions{Prefix: "pack/"})
+	for {
+		object, err := packs.Next(f.t.Context())
+		if err == io.EOF {
+			return
+		}
+		if err == nil {
+			err = f.bucket.Delete(f.t.Context(), object.Key)
+		}
+		if err != nil {
+			f.t.Fatal(err)
+		}
 	}
 }
 
