@@ -52,6 +52,6 @@
 // Errors are one line of text. Besides what Pieces OS documents (404 for an unknown status, 500,
 // 505 for a repository that a newer version wrote, 511 for who may not do this and for a
 // storage that cannot be reached) there are 400 for a request that cannot be understood, 403 for
-// a page of another origin, 409 for an ambiguous name, 413 for a body that is too large, and 503 for too many
-// requests at once. That a backup does not exist is a 500, as in Pieces OS.
+// a page of another origin, 409 for an ambiguous name, 413 for a body that is too large, and
+// 503 for too many requests at once. That a backup does not exist is a 500, as in Pieces OS.
 package pieces
