@@ -28,7 +28,8 @@ type Driver struct {
 
 // WriteHints say how the driver of a bucket wants objects written. The zero value goes for most.
 type WriteHints struct {
-	// Upload means to use blob.Bucket.Upload, where writing through a blob.Writer is not safe.
+	// Upload means to use blob.Bucket.Upload, where writing through a blob.Writer is not safe,
+	// or takes longer.
 	Upload bool
 	// Prepare, if set, changes the options with which an object of size bytes is written.
 	Prepare func(size int64, opts *blob.WriterOptions)

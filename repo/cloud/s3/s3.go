@@ -182,7 +182,8 @@ func writes(bucket *blob.Bucket) repo.WriteHints {
 	if !bucket.As(&client) {
 		return repo.WriteHints{}
 	}
-	return repo.WriteHints{Prepare: func(_ int64, opts *blob.WriterOptions) {
+	// Upload, since a blob.Writer would copy every pack once more, through a pipe.
+	return repo.WriteHints{Upload: true, Prepare: func(_ int64, opts *blob.WriterOptions) {
 		opts.BeforeWrite = func(as func(any) bool) error {
 			var transfer *transfermanager.Client
 			if !as(&transfer) {
