@@ -35,6 +35,8 @@ type command struct {
 	what string
 	// noRepo is set for commands that work without a repository.
 	noRepo bool
+	// makesRepo is set for commands that make the repository if there is none.
+	makesRepo bool
 	// count is how many arguments it takes after its flags.
 	count int
 	flags func(*call)
@@ -80,7 +82,7 @@ func commands() []command {
 		{name: "undo", args: "DIRECTORY PREVIOUS", what: "put back what a restore replaced", count: 2, noRepo: true, run: undo},
 		{name: "copy", args: "ID", what: "copy a snapshot to another repository", count: 1, flags: copyFlags, run: copySnapshot},
 		{name: "upload", args: "ID", what: "copy a snapshot to a location; run it again to go on after a failure", count: 1, flags: copyFlags, run: upload},
-		{name: "download", args: "ID", what: "copy a snapshot from a location to -repo; run it again to go on after a failure", count: 1, flags: downloadFlags, run: download},
+		{name: "download", args: "ID", what: "copy a snapshot from a location to -repo, made if there is none; run it again to go on after a failure", count: 1, makesRepo: true, flags: downloadFlags, run: download},
 		{name: "delete", args: "ID", what: "delete a snapshot", count: 1, run: remove},
 		{name: "keys", what: "list the keys of an encrypted repository", run: listKeys},
 		{name: "add-key", what: "add a passphrase to an encrypted repository", flags: addKeyFlags, run: addKey},
@@ -193,7 +195,7 @@ func (cmd command) call(ctx context.Context, args []string, out, errOut io.Write
 		return errUsage
 	}
 	if !cmd.noRepo {
-		if c.engine, err = c.open(ctx, c.repo, c.passphrase, true); err != nil {
+		if c.engine, err = c.open(ctx, c.repo, c.passphrase, !cmd.makesRepo); err != nil {
 			return err
 		}
 		defer func() { err = errors.Join(err, c.engine.Close()) }()

@@ -73,6 +73,8 @@ func TestOperatorsNight(t *testing.T) {
 		{[]string{"list", "-repo", other}, id},
 		{[]string{"upload", "-to", other + "-2", id}, "Uploaded " + id},
 		{[]string{"upload", "-to", "local:" + other + "-2", id}, "sent 0 B"},
+		{[]string{"download", "-repo", other + "-3", "-from", other + "-2", id}, "Downloaded " + id},
+		{[]string{"check", "-repo", other + "-3", "-data"}, "No damage."},
 		{[]string{"delete", "-repo", other, id}, "Deleted"},
 		{[]string{"download", "-repo", other, "-from", other + "-2", id}, "Downloaded " + id},
 		{[]string{"list", "-repo", other}, id},
