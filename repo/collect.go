@@ -179,6 +179,12 @@ func (c *collector) run(ctx context.Context) error {
 		return err
 	}
 	dead, repack := c.pick(m)
+	if c.fault != faultForgetHolders {
+		dead, repack = m.settle(dead, repack, c.opts.MinDead > 0)
+		if err := m.unknown(slices.Concat(dead, repack)); err != nil {
+			return err
+		}
+	}
 	c.tell(m)
 	if c.opts.DryRun {
 		c.foretell(m, dead, repack)

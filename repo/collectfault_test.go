@@ -268,6 +268,17 @@ var scenarios = []struct {
 		st.collect(whole)
 		return st.lost(made...)
 	}},
+	{faultForgetHolders, "a difference that nobody needs outlives what it builds on, and is found again", func(st *stage) error {
+		cut := fixedCutter(st.t, 4096)
+		old, keep := worldFiles(1), noiseData(2, 90000)
+		st.snapshot("old", old)
+		mustDeltaSnapshot(st.t, st.open(), "changed", map[string][]byte{"a": edited(old["a"], 300), "keep": keep}, "old", cut)
+		st.snapshot("keep", map[string][]byte{"keep": keep})
+		st.delete("old", "changed")
+		st.collect(CollectOptions{})
+		st.snapshot("new", map[string][]byte{"a": edited(old["a"], 300)})
+		return st.lost("new")
+	}},
 	{faultDeleteFirst, "a collection dies before the index of what it moved is durable", func(st *stage) error {
 		st.snapshot("old", map[string][]byte{"a": noiseData(1, 9000), "b": noiseData(2, 90000)})
 		st.snapshot("new", map[string][]byte{"a": noiseData(1, 9000)})

@@ -6,17 +6,13 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"runtime"
-	"slices"
 	"sort"
-
-	"golang.org/x/sync/errgroup"
 
 	"github.com/holdstill/holdstill/chunk"
 )
 
 // marks says of every place of every chunk whether a snapshot needs it. It takes some 18
-// bytes for a place and 80 for a pack.
+// bytes for a place, 8 more for that of a difference, and 120 for a pack.
 //
 // Places are told apart by the first eight bytes of the chunk's ID alone. Where two chunks
 // share those, all their places are kept: that costs space, and never a chunk.
@@ -29,6 +25,9 @@ type marks struct {
 
 	packs  []markedPack
 	number map[packID]uint32
+
+	// deltas says of every place where a chunk is stored as a difference what it builds on.
+	deltas []markedDelta
 }
 
 const (
@@ -54,6 +53,8 @@ type markedPack struct {
 	// avoid: it is condemned, and nothing is kept there that
 	// is elsewhere. unusable: it is condemned by another plan, or not there.
 	avoid, unusable bool
+	// unread says why it is unknown what differences in the pack build on.
+	unread error
 }
 
 // newMarks makes marks for all that an index knows, and the packs that there are.
@@ -138,10 +139,15 @@ func (m *marks) need(id *chunk.ID) (found, before bool) {
 		return false, false
 	}
 	before = m.flags[first]&markNeeded != 0
-	for i := first; i < end; i++ {
+	m.needPlaces(first)
+	return true, before
+}
+
+// needPlaces marks a chunk by its first place.
+func (m *marks) needPlaces(first int) {
+	for i := first; i < len(m.keys) && m.keys[i] == m.keys[first]; i++ {
 		m.flags[i] |= markNeeded
 	}
-	return true, before
 }
 
 // walked says whether what is below a node was marked already, and notes that it will
@@ -299,67 +305,6 @@ func (c *collector) markSnapshot(ctx context.Context, m *marks, manifest *Manife
 	})
 }
 
-// markBases marks what those chunks are differences to that are kept as differences. Bases
-// are in full themselves, so there is nothing below them.
-func (c *collector) markBases(ctx context.Context, m *marks) error {
-	packs := make(map[uint32]bool)
-	for i, f := range m.flags {
-		if f&markKept != 0 && f&markDelta != 0 {
-			packs[m.packOf[i]] = true
-		}
-	}
-	if len(packs) == 0 {
-		return nil
-	}
-	group, gctx := errgroup.WithContext(ctx)
-	group.SetLimit(2 * runtime.GOMAXPROCS(0))
-	bases := make(chan []chunk.ID)
-	for n := range packs {
-		group.Go(func() error {
-			p := &m.packs[n]
-			content, err := c.repo.readPackFooter(gctx, packInfo{p.id, p.size})
-			if err != nil {
-				return outward(err)
-			}
-			var need []chunk.ID
-			for _, e := range content.entries {
-				if e.base > 0 && m.kept(&e.id, p.id) {
-					need = append(need, content.bases[e.base-1])
-				}
-			}
-			select {
-			case bases <- need:
-				return nil
-			case <-gctx.Done():
-				return context.Cause(gctx)
-			}
-		})
-	}
-	// Marks are set only when all packs were looked at.
-	var all []chunk.ID
-	done := make(chan error, 1)
-	go func() {
-		done <- group.Wait()
-		close(bases)
-	}()
-	for need := range bases {
-		all = append(all, need...)
-	}
-	if err := <-done; err != nil {
-		return err
-	}
-	for i := range all {
-		first, end := m.find(&all[i])
-		full := slices.ContainsFunc(m.flags[first:end], func(f uint16) bool { return f&markDelta == 0 })
-		if !full {
-			return &BaseError{ID: all[i], Err: fmt.Errorf("%w: no index names it in full", ErrMissing)}
-		}
-		m.need(&all[i])
-	}
-	m.choose()
-	return nil
-}
-
 // mark is markOnce, again as long as snapshots go while it looks at them.
 func (c *collector) mark(ctx context.Context, plan planID, avoid []packID) (*marks, error) {
 	for attempt := 1; ; attempt++ {
@@ -434,7 +379,10 @@ func (c *collector) markOnce(ctx context.Context, plan planID, avoid []packID) (
 	if c.fault == faultForgetBases {
 		return m, nil
 	}
-	if err := c.markBases(ctx, m); err != nil {
+	if err := c.findDeltas(ctx, m); err != nil {
+		return nil, err
+	}
+	if err := m.markBases(); err != nil {
 		return nil, err
 	}
 	return m, m.complete()

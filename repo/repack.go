@@ -23,6 +23,13 @@ func (c *collector) repack(ctx context.Context, m *marks, packs []packID) (moved
 			err = errors.Join(err, s.Abort(ctx))
 		}
 	}()
+	// A plan that came since the look at the snapshots may have what a difference here builds
+	// on, and does not wait for this session: then all this is for the next collection.
+	for id := range s.there.Load().condemned {
+		if n, ok := m.number[id]; ok && !m.packs[n].unusable {
+			return nil, s.Abort(ctx)
+		}
+	}
 	p := &repacker{collector: c, session: s, marks: m, moved: make(map[chunk.ID]struct{})}
 	defer p.close()
 	for i := range p.writers {

@@ -161,6 +161,12 @@ func (c *collector) decidePacks(ctx context.Context, id planID, packs []packID) 
 				final = append(final, p)
 			}
 		}
+		if c.fault != faultForgetHolders {
+			final, _ = m.settle(final, nil, true)
+			if err := m.unknown(final); err != nil {
+				return err
+			}
+		}
 	}
 	err := c.repo.createDocument(ctx, planKey(id)+finalSuffix, newPackList(final))
 	if errors.Is(err, errKeyExists) {
