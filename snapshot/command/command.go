@@ -15,6 +15,7 @@ import (
 	"os/signal"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/holdstill/holdstill/snapshot"
 )
@@ -67,6 +68,10 @@ type call struct {
 	reuseFrom string
 	noLinks   bool
 	fetches   int
+
+	dryRun, recompress bool
+	leaseTimeout       time.Duration
+	policy             snapshot.KeepPolicy
 }
 
 var errUsage = errors.New("called wrongly")
@@ -84,6 +89,8 @@ func commands() []command {
 		{name: "upload", args: "ID", what: "copy a snapshot to a location; run it again to go on after a failure", count: 1, flags: copyFlags, run: upload},
 		{name: "download", args: "ID", what: "copy a snapshot from a location to -repo, made if there is none; run it again to go on after a failure", count: 1, makesRepo: true, flags: downloadFlags, run: download},
 		{name: "delete", args: "ID", what: "delete a snapshot", count: 1, run: remove},
+		{name: "prune", what: "delete the snapshots that no -keep flag keeps", flags: pruneFlags, run: prune},
+		{name: "collect", what: "free the space of what was deleted, beside running servers", flags: collectFlags, run: collect},
 		{name: "keys", what: "list the keys of an encrypted repository", run: listKeys},
 		{name: "add-key", what: "add a passphrase to an encrypted repository", flags: addKeyFlags, run: addKey},
 		{name: "remove-key", args: "KEY", what: "remove a key of an encrypted repository", count: 1, run: removeKey},

@@ -80,7 +80,11 @@ func TestOperatorsNight(t *testing.T) {
 		{[]string{"list", "-repo", other}, id},
 		{[]string{"rebuild-index"}, "The new index has"},
 		{[]string{"check", "-data"}, "No damage."},
+		{[]string{"prune", "-keep-last", "1"}, "keep  last 1"},
+		{[]string{"prune", "-dry-run", "-keep-label", "other"}, "Would delete 1 of 1 snapshots"},
+		{[]string{"collect", "-dry-run", "-recompress"}, "1 snapshots need"},
 		{[]string{"delete", id}, "Deleted " + id},
+		{[]string{"collect"}, "0 B are left"},
 		{[]string{"-h"}, ""},
 		{[]string{"list", "-h"}, ""},
 	} {
@@ -123,6 +127,8 @@ func TestWrongCalls(t *testing.T) {
 		{[]string{"restore", "-repo", dir, id}, 1, "give -to"},
 		{[]string{"restore", "-repo", dir, "-to", dir, id}, 1, ""},
 		{[]string{"copy", "-repo", dir, id}, 1, "give -to"},
+		{[]string{"prune", "-repo", dir}, 1, "would delete every snapshot"},
+		{[]string{"prune", "-repo", dir, "-keep-last", "-1"}, 1, "negative"},
 	} {
 		out, errOut, code := tool(t, test.args...)
 		if code != test.code || !strings.Contains(errOut, test.want) {
