@@ -27,6 +27,7 @@ const (
 	numDatabaseNotFound = 1228
 	numBackupInternal   = 7001
 	numRestoreInternal  = 7002
+	numTopology         = 7003
 	numNoSpace          = 7004
 	numUploadFailed     = 7005
 	numDownloadFailed   = 7006
@@ -47,6 +48,7 @@ var messages = map[int]string{
 	numSuffix:          "superfluous suffices",
 	numBackupInternal:  "internal hot backup error",
 	numRestoreInternal: "internal hot restore error",
+	numTopology:        "backup does not match this topology",
 	numNoSpace:         "no space left on device",
 	numUploadFailed:    "failed to upload hot backup set to remote target",
 	numDownloadFailed:  "failed to download hot backup set from remote source",
@@ -128,6 +130,8 @@ var classes = []struct {
 }{
 	{snapshot.ErrNotFound, http.StatusNotFound, numNoSuchBackup},
 	{snapshot.ErrBadID, http.StatusNotFound, numNoSuchBackup},
+	{snapshot.ErrPartial, http.StatusBadRequest, numTopology},
+	{snapshot.ErrUnknownSource, http.StatusBadRequest, numTopology},
 	{lock.ErrTimeout, http.StatusRequestTimeout, numLockTimeout},
 	{repo.ErrLocation, http.StatusBadRequest, numRemoteConfig},
 	{transfer.ErrJobBusy, http.StatusConflict, numConflict},

@@ -144,3 +144,19 @@ func TestClose(t *testing.T) {
 		}
 	}
 }
+
+// TestClientGone has the client go away while its backup is made.
+func TestClientGone(t *testing.T) {
+	source := &waiting{pinned: make(chan struct{}), release: make(chan struct{})}
+	h := open(t, source, arangodb.Options{})
+	ctx, cancel := context.WithCancel(t.Context())
+	r := httptest.NewRequestWithContext(ctx, http.MethodPost, "/_admin/backup/create", nil)
+	var group sync.WaitGroup
+	group.Go(func() { h.ServeHTTP(httptest.NewRecorder(), r) })
+	<-source.pinned
+	cancel()
+	group.Wait()
+	if w := request(h, http.MethodPost, "/_admin/backup/list", ""); !strings.Contains(w.Body.String(), `"list":{}`) {
+		t.Error(w.Body)
+	}
+}

@@ -4,10 +4,13 @@ import (
 	"context"
 	"net/http"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
+	"github.com/holdstill/holdstill/repo"
+	"github.com/holdstill/holdstill/snapshot"
 	"github.com/holdstill/holdstill/transfer"
 )
 
@@ -41,6 +44,9 @@ func (h *Handler) restore(ctx context.Context, r *request) answer {
 			"the backup is of version %s, which this server, of version %s, may not be able to read; \"ignoreVersion\": true restores it all the same",
 			s.DatabaseVersion, h.engine.DatabaseVersion())
 	}
+	if refused := h.fits(s); refused != nil {
+		return *refused
+	}
 	job, told, err := h.startRestore(ctx, id)
 	if err != nil {
 		return failed(err, numRestoreInternal)
@@ -56,6 +62,21 @@ func (h *Handler) restore(ctx context.Context, r *request) answer {
 		}
 	}
 	return good(http.StatusOK, result)
+}
+
+// fits refuses a backup that the restore would refuse, since the answer may not wait for that.
+func (h *Handler) fits(s *snapshot.Snapshot) *answer {
+	var a answer
+	source := h.opts.Restore.Source
+	switch {
+	case source != "" && !slices.ContainsFunc(s.Sources, func(i repo.SourceInfo) bool { return i.Name == source }):
+		a = refuse(http.StatusBadRequest, numTopology, "it has no source %q", source)
+	case s.Partial != nil && !h.opts.Restore.AllowPartial:
+		a = refuse(http.StatusBadRequest, numTopology, "it was made with patterns, so that files are missing in it")
+	default:
+		return nil
+	}
+	return &a
 }
 
 // startRestore starts the job, and has availability and uptime tell of it. told is closed when they tell of

@@ -119,6 +119,25 @@ func TestRestoreVersion(t *testing.T) {
 	}
 }
 
+// TestRestoreTopology restores backups that cannot be this database.
+func TestRestoreTopology(t *testing.T) {
+	d := database.New(t, database.Options{})
+	must(t, d.Fill(t.Context(), 10, 1))
+	partial, err := d.Engine().Create(t.Context(), snapshot.CreateOptions{Skip: []string{"kv/*.sst"}})
+	must(t, err)
+	whole, err := d.Engine().Create(t.Context(), snapshot.CreateOptions{})
+	must(t, err)
+	s := serve(t, d, arangodb.Options{})
+	s.expect([]expectation{{"partial", "POST", "restore", `{"id": "` + partial.ID + `"}`, 400, 7003}})
+	other := d.RestoreOptions()
+	other.Source = "meta"
+	s = serve(t, d, arangodb.Options{Restore: &other})
+	s.expect([]expectation{{"other source", "POST", "restore", `{"id": "` + whole.ID + `"}`, 400, 7003}})
+	if rows := s.rows(); len(rows) != 10 {
+		t.Errorf("%d rows", len(rows))
+	}
+}
+
 // TestNoTarget restores with a handler that has nowhere to restore to.
 func TestNoTarget(t *testing.T) {
 	d := database.New(t, database.Options{})

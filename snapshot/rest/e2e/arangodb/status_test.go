@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	jwt1 "github.com/arangodb/go-driver/jwt"
+
 	"github.com/holdstill/holdstill/snapshot"
 	"github.com/holdstill/holdstill/snapshot/rest/arangodb"
 	"github.com/holdstill/holdstill/snapshot/rest/e2e/database"
@@ -223,6 +225,10 @@ func TestAccess(t *testing.T) {
 		{"progress as a user", "POST", "upload", `{"uploadId": "1"}`, 404, 14},
 		{"abort as a user", "POST", "upload", `{"uploadId": "1", "abort": true}`, 403, 403},
 	}, "Authorization", "Basic cm9vdDpvcGVuIHNlc2FtZQ==")
+
+	paths, err := jwt1.CreateArangodJwtAuthorizationHeaderAllowedPaths(string(secret), "test", []string{"/_admin/backup/list"})
+	must(t, err)
+	s.expect([]expectation{{"a path of the token's", "POST", "list", "", 200, 0}, {"another path", "POST", "create", "", 401, 401}}, "Authorization", paths)
 
 	jwt := serve(t, d, arangodb.Options{JWTSecrets: [][]byte{secret}, Login: login, APIEnabled: arangodb.APIJWT})
 	jwt.expect([]expectation{{"create as a user", "POST", "create", "", 403, 403}}, "Authorization", "Basic cm9vdDpvcGVuIHNlc2FtZQ==")
