@@ -11,6 +11,7 @@ require (
 	github.com/holdstill/holdstill v0.0.0
 	github.com/holdstill/holdstill/snapshot/adapter v0.0.0
 	github.com/santhosh-tekuri/jsonschema/v6 v6.0.2
+	gocloud.dev v0.47.0
 	golang.org/x/time v0.16.0
 )
 
@@ -60,7 +61,6 @@ require (
 	go.opentelemetry.io/otel/sdk v1.46.0 // indirect
 	go.opentelemetry.io/otel/sdk/metric v1.46.0 // indirect
 	go.opentelemetry.io/otel/trace v1.46.0 // indirect
-	gocloud.dev v0.47.0 // indirect
 	golang.org/x/crypto v0.56.0 // indirect
 	golang.org/x/exp v0.0.0-20251023183803-a4bb9ffd2546 // indirect
 	golang.org/x/net v0.58.0 // indirect
