@@ -113,6 +113,9 @@ func (r *Repository) Check(ctx context.Context, opts CheckOptions) (*Report, err
 	if err := c.checkAttachments(ctx, manifests); err != nil {
 		return nil, err
 	}
+	if err := c.checkRemotes(ctx); err != nil {
+		return nil, err
+	}
 	c.finish()
 	return c.report, nil
 }

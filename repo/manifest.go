@@ -42,6 +42,11 @@ type Manifest struct {
 	Stats Stats `json:"stats"`
 	// Table is the file table; see Repository.Files.
 	Table Content `json:"table"`
+
+	// Location is where the snapshot's data is, as section:path, if it is known here and
+	// held by another repository; see snapshot.Engine.Register. Empty for those that are here.
+	// It is not part of the stored form.
+	Location string `json:"-"`
 }
 
 // Consistency says what a snapshot's sources have in common.

@@ -8,7 +8,8 @@ import (
 )
 
 // Delete removes a snapshot. Other snapshots are not harmed, those that have it
-// as their parent included. The space is freed by the next Collect.
+// as their parent included. Of one that is registered the registration is removed, unless
+// there is a snapshot with its ID here. The space is freed by the next Collect.
 // It fails with ErrNotFound, ErrBadID, ErrClosed, or an error of the repository.
 func (e *Engine) Delete(ctx context.Context, id string) error {
 	ctx, done, err := e.begin(ctx)
@@ -16,7 +17,7 @@ func (e *Engine) Delete(ctx context.Context, id string) error {
 		return err
 	}
 	defer done()
-	return e.repo.DeleteManifest(ctx, id)
+	return e.forget(ctx, id)
 }
 
 // DeleteOptions say how DeleteTree works. The zero value works.
@@ -59,7 +60,7 @@ func (e *Engine) DeleteTree(ctx context.Context, id string, opts DeleteOptions) 
 			gone = append(gone, s.ID)
 			continue
 		}
-		err := e.repo.DeleteManifest(ctx, s.ID)
+		err := e.forget(ctx, s.ID)
 		switch {
 		case err == nil:
 			gone = append(gone, s.ID)
@@ -72,12 +73,12 @@ func (e *Engine) DeleteTree(ctx context.Context, id string, opts DeleteOptions) 
 
 // tree returns a snapshot and its descendants, each after all of its own.
 func (e *Engine) tree(ctx context.Context, id string) ([]*Snapshot, error) {
-	root, err := e.repo.Manifest(ctx, id)
+	root, err := e.known(ctx, id)
 	if err != nil {
 		return nil, err
 	}
 	children := make(map[string][]*Snapshot)
-	for s, err := range e.repo.Manifests(ctx) {
+	for s, err := range e.candidates(ctx, &Filter{Registered: true}) {
 		switch {
 		case err == nil:
 			children[s.Parent] = append(children[s.Parent], s)

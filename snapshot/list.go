@@ -49,6 +49,9 @@ type Filter struct {
 	Since, Before time.Time
 	// Metadata picks those that have all of these entries.
 	Metadata map[string]string
+	// Registered also lists snapshots that other repositories hold, see Engine.Register: those
+	// with Snapshot.Location set. By default only those are listed that are here.
+	Registered bool
 	// Match, if set, picks those for which it returns true. It is asked last. It must not
 	// change the snapshot.
 	Match func(*Snapshot) bool
@@ -150,7 +153,7 @@ func (e *Engine) picked(ctx context.Context, f *Filter) iter.Seq2[*Snapshot, err
 			e.pickedByTime(ctx, f, yield)
 			return
 		}
-		for s, err := range e.repo.ManifestsOf(ctx, e.ids(ctx, f)) {
+		for s, err := range e.candidates(ctx, f) {
 			if err == nil && !f.matches(s) {
 				continue
 			}
@@ -161,16 +164,27 @@ func (e *Engine) picked(ctx context.Context, f *Filter) iter.Seq2[*Snapshot, err
 	}
 }
 
+// candidates lists what may be picked, in the order of the IDs or against it.
+func (e *Engine) candidates(ctx context.Context, f *Filter) iter.Seq2[*Snapshot, error] {
+	here := e.repo.ManifestsOf(ctx, e.ids(ctx, f))
+	if !f.Registered {
+		return here
+	}
+	return e.withRegistered(ctx, f, here)
+}
+
+// wanted says whether a page in the order of the IDs may have an ID.
+func (f *Filter) wanted(id string) bool {
+	if len(f.IDs) > 0 && !slices.Contains(f.IDs, id) {
+		return false
+	}
+	return f.After == "" || f.NewestFirst && id < f.After || !f.NewestFirst && id > f.After
+}
+
 // ids lists the IDs that may be picked, in order of the IDs or against it, so that only
 // their manifests are read.
 func (e *Engine) ids(ctx context.Context, f *Filter) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
-		wanted := func(id string) bool {
-			if f.After == "" {
-				return true
-			}
-			return f.NewestFirst && id < f.After || !f.NewestFirst && id > f.After
-		}
 		var known []string
 		switch {
 		case len(f.IDs) > 0:
@@ -179,7 +193,7 @@ func (e *Engine) ids(ctx context.Context, f *Filter) iter.Seq2[string, error] {
 			known = slices.Compact(known)
 		case !f.NewestFirst:
 			for id, err := range e.repo.IDs(ctx) {
-				if (err != nil || wanted(id)) && !yield(id, err) {
+				if (err != nil || f.wanted(id)) && !yield(id, err) {
 					return
 				}
 			}
@@ -197,7 +211,7 @@ func (e *Engine) ids(ctx context.Context, f *Filter) iter.Seq2[string, error] {
 			slices.Reverse(known)
 		}
 		for _, id := range known {
-			if wanted(id) && !yield(id, nil) {
+			if f.wanted(id) && !yield(id, nil) {
 				return
 			}
 		}
@@ -216,7 +230,7 @@ func (e *Engine) pickedByTime(ctx context.Context, f *Filter, yield func(*Snapsh
 	var after *Snapshot
 	if f.After != "" {
 		var err error
-		if after, err = e.repo.Manifest(ctx, f.After); err != nil {
+		if after, err = e.known(ctx, f.After); err != nil {
 			yield(nil, fmt.Errorf("snapshot: Filter.After: %w", err))
 			return
 		}
@@ -224,7 +238,7 @@ func (e *Engine) pickedByTime(ctx context.Context, f *Filter, yield func(*Snapsh
 	all := *f
 	all.After, all.NewestFirst = "", false
 	var found []*Snapshot
-	for s, err := range e.repo.ManifestsOf(ctx, e.ids(ctx, &all)) {
+	for s, err := range e.candidates(ctx, &all) {
 		switch {
 		case err != nil:
 			if !yield(nil, err) {
@@ -249,7 +263,8 @@ func (e *Engine) pickedByTime(ctx context.Context, f *Filter, yield func(*Snapsh
 	}
 }
 
-// Get returns a snapshot's description. It fails with ErrNotFound, ErrBadID,
+// Get returns a snapshot's description, also of one that is registered and not here, with
+// Snapshot.Location set. It fails with ErrNotFound, ErrBadID,
 // ErrClosed, or an error of the repository.
 func (e *Engine) Get(ctx context.Context, id string) (*Snapshot, error) {
 	ctx, done, err := e.begin(ctx)
@@ -257,7 +272,7 @@ func (e *Engine) Get(ctx context.Context, id string) (*Snapshot, error) {
 		return nil, err
 	}
 	defer done()
-	return e.repo.Manifest(ctx, id)
+	return e.known(ctx, id)
 }
 
 // CheckID reports whether a string can be the ID of a snapshot; see repo.CheckID. Any

@@ -70,6 +70,9 @@ type RestoreOptions struct {
 	// read; the plan takes up to 75 MiB more, 10 MiB where chunks have 64 KiB. Default: two
 	// more than Workers for a local repository, else repo.DefaultFetches.
 	Fetches int
+	// Remote says how the repository is opened that holds a snapshot which is registered and
+	// not here.
+	Remote RegisterOptions
 	// Progress is told how far the call is, at most ten times a second in a phase,
 	// and at its end; never from two goroutines at once. It must return soon.
 	Progress func(Progress)
@@ -99,7 +102,8 @@ type RestoreResult struct {
 
 // Restore writes a snapshot, or a part of it, to a folder: a new one, or in place
 // of one that a database lives in. It is safe for concurrent use; a second restore
-// of the same target fails with ErrBusy.
+// of the same target fails with ErrBusy. A snapshot that is registered and not here is
+// fetched from where it is; see Register.
 //
 // It assumes that
 //
@@ -156,7 +160,7 @@ type RestoreResult struct {
 // ErrTarget, ErrTargetExists, ErrBusy or ErrJournal, with a *SpaceError, with
 // ErrClosed, with a *repo.ChunkError or one that matches repo.ErrCorrupt, with a
 // *RestoreError from step 5 on, or with an error of the file system.
-func (e *Engine) Restore(ctx context.Context, id string, opts RestoreOptions) (*RestoreResult, error) {
+func (e *Engine) Restore(ctx context.Context, id string, opts RestoreOptions) (_ *RestoreResult, err error) {
 	ctx, done, err := e.begin(ctx)
 	if err != nil {
 		return nil, err
@@ -165,11 +169,26 @@ func (e *Engine) Restore(ctx context.Context, id string, opts RestoreOptions) (*
 	if opts.Workers == 0 {
 		opts.Workers = e.config.Workers
 	}
-	m, err := e.repo.Manifest(ctx, id)
+	m, err := e.known(ctx, id)
 	if err != nil {
 		return nil, err
 	}
 	r := restorer{repo: e.repo, manifest: m, local: e.local, opts: opts}
+	if m.Location != "" {
+		other, openErr := e.openAt(ctx, m.Location, opts.Remote)
+		if openErr != nil {
+			return nil, openErr
+		}
+		defer func() { err = errors.Join(err, other.close()) }()
+		// As it is there now.
+		if r.manifest, err = other.repo.Manifest(ctx, id); err != nil {
+			return nil, fmt.Errorf("snapshot: %s: %w", m.Location, err)
+		}
+		r.repo, r.local = other.repo, ""
+		if other.where.IsLocal() {
+			r.local = other.where.Path()
+		}
+	}
 	return r.run(ctx)
 }
 
