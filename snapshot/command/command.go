@@ -57,12 +57,16 @@ type call struct {
 	otherPlain                                              bool
 	label                                                   string
 
-	json    bool
-	data    bool
-	to      string
-	from    string
-	source  string
-	inPlace bool
+	json bool
+	data bool
+	to   string
+	from string
+	// name is that of an attachment, compression and id belong to archives.
+	name        string
+	compression string
+	id          string
+	source      string
+	inPlace     bool
 	// noReuse, reuseFrom, noLinks and fetches are those of snapshot.RestoreOptions.
 	noReuse   bool
 	reuseFrom string
@@ -88,6 +92,10 @@ func commands() []command {
 		{name: "copy", args: "ID", what: "copy a snapshot to another repository", count: 1, flags: copyFlags, run: copySnapshot},
 		{name: "upload", args: "ID", what: "copy a snapshot to a location; run it again to go on after a failure", count: 1, flags: copyFlags, run: upload},
 		{name: "download", args: "ID", what: "copy a snapshot from a location to -repo, made if there is none; run it again to go on after a failure", count: 1, makesRepo: true, flags: downloadFlags, run: download},
+		{name: "export", args: "ID", what: "write a snapshot to one file, which tar can read", count: 1, flags: exportFlags, run: exportSnapshot},
+		{name: "import", what: "make a snapshot from a file that export wrote", flags: importFlags, run: importSnapshot},
+		{name: "attach", args: "ID FILE", what: "add a file to a snapshot, beside what it holds", count: 2, flags: attachFlags, run: attach},
+		{name: "attachments", args: "ID", what: "list what was added to a snapshot, or print one", count: 1, flags: attachmentsFlags, run: attachments},
 		{name: "delete", args: "ID", what: "delete a snapshot", count: 1, run: remove},
 		{name: "prune", what: "delete the snapshots that no -keep flag keeps", flags: pruneFlags, run: prune},
 		{name: "collect", what: "free the space of what was deleted, beside running servers", flags: collectFlags, run: collect},

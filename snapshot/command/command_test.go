@@ -75,6 +75,14 @@ func TestOperatorsNight(t *testing.T) {
 		{[]string{"upload", "-to", "local:" + other + "-2", id}, "sent 0 B"},
 		{[]string{"download", "-repo", other + "-3", "-from", other + "-2", id}, "Downloaded " + id},
 		{[]string{"check", "-repo", other + "-3", "-data"}, "No damage."},
+		{[]string{"attach", "-name", "a.txt", id, filepath.Join(target, "a")}, "Attached a.txt to " + id},
+		{[]string{"attachments", id}, "a.txt\t14 B"},
+		{[]string{"attachments", "-name", "a.txt", id}, "the first file"},
+		{[]string{"export", "-to", other + ".tar.gz", "-compression", "gzip", id}, "Exported " + id},
+		{[]string{"export", "-to", "-", "-compression", "none", id}, "kv/sub/b"},
+		{[]string{"import", "-from", other + ".tar.gz", "-id", "again"}, "Imported again: 2 files"},
+		{[]string{"attachments", "-name", "a.txt", "again"}, "the first file"},
+		{[]string{"delete", "again"}, "Deleted again"},
 		{[]string{"delete", "-repo", other, id}, "Deleted"},
 		{[]string{"download", "-repo", other, "-from", other + "-2", id}, "Downloaded " + id},
 		{[]string{"list", "-repo", other}, id},
@@ -129,6 +137,12 @@ func TestWrongCalls(t *testing.T) {
 		{[]string{"copy", "-repo", dir, id}, 1, "give -to"},
 		{[]string{"prune", "-repo", dir}, 1, "would delete every snapshot"},
 		{[]string{"prune", "-repo", dir, "-keep-last", "-1"}, 1, "negative"},
+		{[]string{"export", "-repo", dir, id}, 1, "give -to"},
+		{[]string{"export", "-repo", dir, "-to", dir, id}, 1, "exists"},
+		{[]string{"export", "-repo", dir, "-to", filepath.Join(empty, "x"), "none"}, 1, "no such snapshot"},
+		{[]string{"import", "-repo", dir}, 1, "give -from"},
+		{[]string{"import", "-repo", dir, "-from", filepath.Join(dir, "holdstill.json")}, 1, "not a whole archive"},
+		{[]string{"attachments", "-repo", dir, "-name", "x", id}, 1, "no such attachment"},
 	} {
 		out, errOut, code := tool(t, test.args...)
 		if code != test.code || !strings.Contains(errOut, test.want) {

@@ -1,0 +1,117 @@
+package command
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"github.com/holdstill/holdstill/snapshot"
+)
+
+// stream is what stands for the standard output or input in the place of a file.
+const stream = "-"
+
+func exportSnapshot(ctx context.Context, c *call) (err error) {
+	id, opts := c.flags.Arg(0), snapshot.ExportOptions{Compression: snapshot.Compression(c.compression)}
+	switch c.to {
+	case "":
+		return errors.New("no file is named: give -to FILE, or -to - for the standard output")
+	case stream:
+		return c.engine.Export(ctx, id, c.out, opts)
+	}
+	// Nothing is replaced, and nothing is left that looks like an archive and is none.
+	f, err := os.OpenFile(c.to, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	err = c.engine.Export(ctx, id, f, opts)
+	if err == nil {
+		err = f.Sync()
+	}
+	info, statErr := f.Stat()
+	if err = errors.Join(err, statErr, f.Close()); err != nil {
+		return errors.Join(err, os.Remove(c.to))
+	}
+	fmt.Fprintf(c.out, "Exported %s to %s, %s.\n", id, c.to, size(info.Size()))
+	return nil
+}
+
+func importSnapshot(ctx context.Context, c *call) error {
+	var from io.Reader = os.Stdin
+	switch c.from {
+	case "":
+		return errors.New("no file is named: give -from FILE, or -from - for the standard input")
+	case stream:
+	default:
+		f, err := os.Open(c.from)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		from = f
+	}
+	s, err := c.engine.Import(ctx, from, snapshot.ImportOptions{ID: c.id})
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(c.out, "Imported %s: %d files, %s, of which %s are new.\n", s.ID, s.Stats.Files, size(s.Stats.Bytes), size(s.Stats.BytesNew))
+	return nil
+}
+
+func attach(ctx context.Context, c *call) error {
+	id, file := c.flags.Arg(0), c.flags.Arg(1)
+	name := c.name
+	if name == "" {
+		name = filepath.Base(file)
+	}
+	f, err := os.Open(file)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if err := c.engine.Attach(ctx, id, name, f); err != nil {
+		return err
+	}
+	fmt.Fprintf(c.out, "Attached %s to %s.\n", name, id)
+	return nil
+}
+
+func attachments(ctx context.Context, c *call) error {
+	id := c.flags.Arg(0)
+	if c.name == "" {
+		for a, err := range c.engine.Attachments(ctx, id) {
+			if err != nil {
+				return err
+			}
+			fmt.Fprintf(c.out, "%s\t%s\n", a.Name, size(a.Size))
+		}
+		return nil
+	}
+	r, err := c.engine.OpenAttachment(ctx, id, c.name)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(c.out, r)
+	return errors.Join(err, r.Close())
+}
+
+func exportFlags(c *call) {
+	c.flags.StringVar(&c.to, "to", "", "the `file` to write, which must not exist, or - for the standard output")
+	c.flags.StringVar(&c.compression, "compression", "", "how to compress: `zstd`, gzip or none")
+}
+
+func importFlags(c *call) {
+	c.flags.StringVar(&c.from, "from", "", "the `file` to read, or - for the standard input")
+	c.flags.StringVar(&c.id, "id", "", "the `ID` of the new snapshot; otherwise the one that was exported")
+}
+
+func attachFlags(c *call) {
+	c.flags.StringVar(&c.name, "name", "", "the `name` of the attachment; otherwise that of the file")
+}
+
+func attachmentsFlags(c *call) {
+	c.flags.StringVar(&c.name, "name", "", "print the attachment of this `name`, instead of the list")
+}
