@@ -75,12 +75,65 @@ func (d Damage) String() string {
 const maxDamageFiles = 10
 
 // Check looks for damage and says which snapshots it harms. It changes nothing,
-// and may run beside writers. Damage is in the report; the error is the context's
+// and may run beside writers and collections: where something is missing that one of them
+// may have moved meanwhile, it looks again from the beginning. Damage is in the report; the error is the context's
 // or one of listing.
 func (r *Repository) Check(ctx context.Context, opts CheckOptions) (*Report, error) {
 	if err := r.use(); err != nil {
 		return nil, err
 	}
+	for attempt := 1; ; attempt++ {
+		c, err := r.checkOnce(ctx, opts)
+		if err != nil {
+			return nil, err
+		}
+		if attempt < maxListings && c.lacks() {
+			// A collection may have moved what was looked for, or a snapshot have been deleted
+			// meanwhile.
+			moved, err := c.outdated(ctx)
+			if err != nil {
+				return nil, err
+			}
+			if moved {
+				continue
+			}
+		}
+		return c.report, nil
+	}
+}
+
+// lacks says whether the check has missed something.
+func (c *checker) lacks() bool {
+	return slices.ContainsFunc(c.report.Damage, func(d Damage) bool { return errors.Is(d.Err, ErrMissing) })
+}
+
+// outdated says whether a snapshot or an index that the check has read is not there any more.
+// Collections replace the indexes that name a pack before they delete it.
+func (c *checker) outdated(ctx context.Context) (bool, error) {
+	there := make(map[string]bool)
+	for _, prefix := range []string{snapshotPrefix, indexPrefix} {
+		if err := c.repo.store.list(ctx, prefix, func(o object) error {
+			there[o.key] = true
+			return nil
+		}); err != nil {
+			return false, err
+		}
+	}
+	for _, m := range c.manifests {
+		if !there[snapshotPrefix+m.ID] {
+			return true, nil
+		}
+	}
+	for _, x := range c.indexes {
+		if !there[indexKey(x.id)] {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
+// checkOnce does the work of Check. What is deleted meanwhile may look like damage.
+func (r *Repository) checkOnce(ctx context.Context, opts CheckOptions) (*checker, error) {
 	repoOpts := r.opts
 	repoOpts.CacheDir = ""
 	c := &checker{
@@ -116,8 +169,9 @@ func (r *Repository) Check(ctx context.Context, opts CheckOptions) (*Report, err
 	if err := c.checkRemotes(ctx); err != nil {
 		return nil, err
 	}
+	c.manifests = manifests
 	c.finish()
-	return c.report, nil
+	return c, nil
 }
 
 // checker is a Check under way.
@@ -126,7 +180,8 @@ type checker struct {
 	opts   CheckOptions
 	report *Report
 
-	indexes []*index
+	manifests []*Manifest
+	indexes   []*index
 	// actual is an index of what the packs' own footers say.
 	actual *index
 	// used marks the records of actual that a snapshot needs.
