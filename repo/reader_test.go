@@ -52,7 +52,9 @@ func TestRangesEqualPlainBytes(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			r, c := storeContent(t, newTestDriver(), fixedCutter(t, 512), test.data)
-			if c.Depth != test.depth || c.Size() != int64(len(test.data)) {
+			// Where nodes are cut depends on the IDs, which under a random key are others each time.
+			deeper := encryptedVariant() && test.depth > 0 && c.Depth == test.depth+1
+			if c.Depth != test.depth && !deeper || c.Size() != int64(len(test.data)) {
 				t.Fatalf("depth %d, size %d of %d", c.Depth, c.Size(), len(test.data))
 			}
 			cr := r.NewReader(t.Context(), c)
