@@ -9,6 +9,14 @@
 //	engine.Restore   write one to a directory, new or in place of a live one
 //	Recover          before the database opens: finish or undo what a crash left
 //
+// and, for the life of a snapshot after that:
+//
+//	engine.StartCreate, StartRestore, Upload, Download   the same as jobs of package transfer
+//	engine.Prune, Collect, DeleteTree                    keep what a policy says, free the rest
+//	engine.Attach                                        add a named blob, also while it is made
+//	engine.Export, Import                                one snapshot as a tar stream
+//	engine.Register                                      list what another repository holds
+//
 // # What to give it
 //
 // A [Source] for each database: packages below snapshot/adapter have them for
