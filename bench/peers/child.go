@@ -42,6 +42,7 @@ func childWork(ctx context.Context, args []string, out io.Writer) error {
 		"again":   {4, func() error { return childAgain(ctx, args[1], args[2], args[3], args[4], out) }},
 		"restore": {3, func() error { return childRestore(ctx, args[1], args[2], args[3]) }},
 		"check":   {1, func() error { return childCheck(ctx, args[1]) }},
+		"remove":  {1, func() error { return childRemove(ctx, args[1]) }},
 	}
 	if len(args) == 0 {
 		return errors.New("child: which work?")
@@ -142,6 +143,17 @@ func childCheck(ctx context.Context, dir string) error {
 		if err == nil && !report.OK() {
 			err = fmt.Errorf("the repository is damaged: %v", report.Damage[0])
 		}
+		return err
+	})
+}
+
+// childRemove keeps the newest snapshot, and frees what only the others needed.
+func childRemove(ctx context.Context, dir string) error {
+	return withEngine(ctx, dir, "", "", func(e *snapshot.Engine) error {
+		if _, err := e.Prune(ctx, snapshot.KeepPolicy{Last: 1}, snapshot.PruneOptions{}); err != nil {
+			return err
+		}
+		_, err := e.Collect(ctx, repo.CollectOptions{})
 		return err
 	})
 }

@@ -40,7 +40,6 @@ func (h holdstill) describe() description {
 	}
 	return description{
 		name: h.name, settings: "Policy: " + h.policy + " (" + codec + ")", encryption: encryption,
-		note: "deletes snapshots, and cannot yet free what they alone needed",
 	}
 }
 
@@ -57,8 +56,10 @@ func (h holdstill) script(s step, at site) *script {
 		return child("restore", at.repo(), changed.label(), at.target)
 	case check:
 		return child("check", at.repo())
+	case remove:
+		return child("remove", at.repo())
 	}
-	return nil // deleting frees nothing until there is a collection
+	return nil
 }
 
 func (h holdstill) inProcess(at site) *script {
