@@ -15,37 +15,57 @@ var ErrNotAllowed = errors.New("webhook: not on the allow-list")
 
 // allowList says where requests may go.
 type allowList struct {
-	nets     []netip.Prefix
+	nets []netip.Prefix
+	// reach are networks that names may stand for, and that allow no URL by themselves.
+	reach    []netip.Prefix
 	hosts    []string // host, host:port or *.domain
 	prefixes []*url.URL
 }
 
-func parseAllow(entries []string) (*allowList, error) {
+// parseAllow reads Options.Allow and Options.Networks. Its errors show no entry, which may be
+// a secret, only where it is.
+func parseAllow(entries, networks []string) (*allowList, error) {
 	a := &allowList{}
-	for _, entry := range entries {
-		if net, err := netip.ParsePrefix(entry); err == nil {
-			a.nets = append(a.nets, net.Masked())
-			continue
+	for n, entry := range networks {
+		net, ok := parseNetwork(entry)
+		if !ok {
+			return nil, fmt.Errorf("webhook: Networks[%d] is no network such as 10.0.0.0/8, and no address", n)
 		}
-		if ip, err := netip.ParseAddr(entry); err == nil && ip.Zone() == "" {
-			a.nets = append(a.nets, netip.PrefixFrom(ip.Unmap(), ip.Unmap().BitLen()))
+		a.reach = append(a.reach, net)
+	}
+	for n, entry := range entries {
+		if net, ok := parseNetwork(entry); ok {
+			a.nets = append(a.nets, net)
 			continue
 		}
 		if strings.Contains(entry, "://") {
 			u, err := parseURL(entry)
 			if err != nil || u.RawQuery != "" {
-				return nil, fmt.Errorf("webhook: Allow has %q, which is no prefix of a URL", entry)
+				return nil, fmt.Errorf("webhook: Allow[%d] is no beginning of a URL: it needs http:// or https:// and a host, and has no user, query or fragment", n)
 			}
 			a.prefixes = append(a.prefixes, u)
 			continue
 		}
 		u, err := url.Parse("https://" + strings.TrimPrefix(entry, "*."))
 		if err != nil || u.Hostname() == "" || u.Host != strings.TrimPrefix(entry, "*.") || strings.ContainsAny(u.Host, "*/[]") {
-			return nil, fmt.Errorf("webhook: Allow has %q: write a host, host:port, *.domain, an address, a network such as 10.0.0.0/8, or the beginning of a URL", entry)
+			return nil, fmt.Errorf("webhook: Allow[%d] cannot be read: write a host, host:port, *.domain, an address, a network such as 10.0.0.0/8, or the beginning of a URL", n)
 		}
 		a.hosts = append(a.hosts, strings.ToLower(entry))
 	}
 	return a, nil
+}
+
+// parseNetwork reads a network, or an address, which is a network of one.
+func parseNetwork(entry string) (netip.Prefix, bool) {
+	if net, err := netip.ParsePrefix(entry); err == nil {
+		return net.Masked(), true
+	}
+	ip, err := netip.ParseAddr(entry)
+	if err != nil || ip.Zone() != "" {
+		return netip.Prefix{}, false
+	}
+	ip = ip.Unmap()
+	return netip.PrefixFrom(ip, ip.BitLen()), true
 }
 
 // parseURL reads a URL that requests could go to.
@@ -59,6 +79,8 @@ func parseURL(text string) (*url.URL, error) {
 		return nil, fmt.Errorf("%w: a URL of a webhook begins with https:// and a host", ErrNotAllowed)
 	case u.User != nil:
 		return nil, fmt.Errorf("%w: a URL of a webhook has no user name or password", ErrNotAllowed)
+	case u.Fragment != "":
+		return nil, fmt.Errorf("%w: a URL of a webhook has no fragment, which would not be sent", ErrNotAllowed)
 	}
 	return u, nil
 }
@@ -78,7 +100,7 @@ func (a *allowList) check(text string) (target, error) {
 	}
 	t := target{url: u}
 	for _, p := range a.prefixes {
-		if p.Scheme == u.Scheme && strings.EqualFold(hostPort(p), hostPort(u)) && below(p.Path, u.Path) {
+		if p.Scheme == u.Scheme && strings.EqualFold(hostPort(p), hostPort(u)) && below(p.Path, u) {
 			t.named = true
 			return t, nil
 		}
@@ -96,7 +118,7 @@ func (a *allowList) check(text string) (target, error) {
 	if len(a.nets) == 0 {
 		return t, fmt.Errorf("%w: %s", ErrNotAllowed, u.Host)
 	}
-	if ip, err := netip.ParseAddr(u.Hostname()); err == nil && !a.contains(ip) {
+	if ip, err := netip.ParseAddr(u.Hostname()); err == nil && !within(a.nets, ip) {
 		return t, fmt.Errorf("%w: %s", ErrNotAllowed, u.Host)
 	}
 	return t, nil
@@ -105,12 +127,12 @@ func (a *allowList) check(text string) (target, error) {
 // covers says whether a host is an address of the list.
 func (a *allowList) covers(host string) bool {
 	ip, err := netip.ParseAddr(host)
-	return err == nil && a.contains(ip)
+	return err == nil && within(a.nets, ip)
 }
 
-func (a *allowList) contains(ip netip.Addr) bool {
+func within(nets []netip.Prefix, ip netip.Addr) bool {
 	ip = ip.Unmap()
-	for _, net := range a.nets {
+	for _, net := range nets {
 		if net.Contains(ip) {
 			return true
 		}
@@ -120,20 +142,35 @@ func (a *allowList) contains(ip netip.Addr) bool {
 
 // dial says whether an address may be connected to for a target.
 func (a *allowList) dial(t target, ip netip.Addr) error {
-	if t.trusted || a.contains(ip) || t.named && public(ip) {
+	if t.trusted || within(a.nets, ip) {
+		return nil
+	}
+	// An address that the list itself has in a URL is meant, public or not.
+	written, err := netip.ParseAddr(t.url.Hostname())
+	if t.named && (public(ip) || within(a.reach, ip) || err == nil && written.Unmap() == ip.Unmap()) {
 		return nil
 	}
 	return fmt.Errorf("%w: %s stands for the address %s, which is not public or not in a network of the list", ErrNotAllowed, t.url.Hostname(), ip)
 }
 
-// below says whether a path is a prefix, by whole parts, or lies below it. Both are cleaned
-// first, since servers do that as well.
-func below(prefix, p string) bool {
-	clean := path.Clean("/" + p)
-	if strings.Contains(p, "\\") {
+// below says whether the path of a URL is a prefix, by whole parts, or lies below it. Both are
+// cleaned first, since servers do that as well.
+func below(prefix string, u *url.URL) bool {
+	if strings.Contains(u.Path, "\\") {
 		return false
 	}
 	prefix = strings.TrimSuffix(path.Clean("/"+prefix), "/")
+	if prefix == "" {
+		return true
+	}
+	// What these stand for might part the path for one server and not for another.
+	escaped := strings.ToLower(u.EscapedPath())
+	for _, e := range []string{"%2e", "%2f", "%25"} {
+		if strings.Contains(escaped, e) {
+			return false
+		}
+	}
+	clean := path.Clean("/" + u.Path)
 	return clean == prefix || strings.HasPrefix(clean, prefix+"/")
 }
 
@@ -151,6 +188,9 @@ func matchHost(entry string, u *url.URL) bool {
 	domain, wild := strings.CutPrefix(entry, "*.")
 	if !strings.Contains(domain, ":") {
 		domain += ":443"
+	}
+	if _, err := netip.ParseAddr(u.Hostname()); wild && err == nil {
+		return false // an address has no domain
 	}
 	if wild {
 		return strings.HasSuffix(got, "."+domain)

@@ -8,7 +8,7 @@ import (
 )
 
 func TestAllowList(t *testing.T) {
-	a, err := parseAllow([]string{"hooks.example.org", "alt.example.org:8443", "*.example.com", "10.1.0.0/16", "192.168.7.9", "https://api.example.net/hooks/", "http://plain.example.net:8080"})
+	a, err := parseAllow([]string{"hooks.example.org", "alt.example.org:8443", "*.example.com", "10.1.0.0/16", "192.168.7.9", "https://api.example.net/hooks/", "http://plain.example.net:8080"}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -47,7 +47,7 @@ func TestAllowList(t *testing.T) {
 			t.Errorf("%q: %v", url, err)
 		}
 	}
-	few, err := parseAllow([]string{"hooks.example.org", "https://api.example.net/hooks/", "*.example.com"})
+	few, err := parseAllow([]string{"hooks.example.org", "https://api.example.net/hooks/", "*.example.com"}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -59,12 +59,62 @@ func TestAllowList(t *testing.T) {
 			t.Errorf("%q: %v", url, err)
 		}
 	}
-	none, err := parseAllow(nil)
+	for _, url := range []string{
+		"https://api.example.net/hooks/a%2fb", "https://api.example.net/hooks/%252e%252e/admin", "https://api.example.net/hooks/x#y",
+	} {
+		if _, err := few.check(url); !errors.Is(err, ErrNotAllowed) {
+			t.Errorf("%q: %v", url, err)
+		}
+	}
+	none, err := parseAllow(nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if _, err := none.check("https://example.org/"); !errors.Is(err, ErrNotAllowed) {
 		t.Errorf("an empty list: %v", err)
+	}
+}
+
+// An address in the beginning of a URL, and networks beside the list, let requests to no more
+// than was meant.
+func TestNetworks(t *testing.T) {
+	a, err := parseAllow([]string{"http://127.0.0.1:8080/hooks/", "http://[::1]/", "http://inside.example/hooks", "10.0.0.5:8443", "*.0.0.6"}, []string{"10.2.0.0/16", "192.168.7.9"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct {
+		url   string
+		yes   []string
+		check bool
+	}{
+		{"http://127.0.0.1:8080/hooks/a%20b?q", []string{"127.0.0.1", "::ffff:127.0.0.1", "10.2.0.1"}, true},
+		{"http://[::1]/a%2Fb", []string{"::1", "10.2.0.1"}, true},
+		{"http://inside.example/hooks/x", []string{"10.2.3.4", "192.168.7.9", "93.184.215.14"}, true},
+		{"https://10.0.0.5:8443/", []string{"10.0.0.5"}, true},
+		{"http://127.0.0.1:8080/", nil, false},
+		{"http://127.0.0.1:8081/hooks/", nil, false},
+		{"http://10.2.0.1/", nil, false},
+		{"https://192.168.7.9/", nil, false},
+		{"https://elsewhere.example/", nil, false},
+		{"https://10.0.0.6/", nil, false},
+	} {
+		target, err := a.check(test.url)
+		if test.check != (err == nil) || err != nil && !errors.Is(err, ErrNotAllowed) {
+			t.Errorf("%s: %v", test.url, err)
+		}
+		if err != nil {
+			continue
+		}
+		for _, ip := range test.yes {
+			if err := a.dial(target, netip.MustParseAddr(ip)); err != nil {
+				t.Error(err)
+			}
+		}
+		for _, ip := range []string{"127.0.0.2", "::2", "10.3.0.1", "192.168.7.8", "169.254.169.254"} {
+			if err := a.dial(target, netip.MustParseAddr(ip)); !errors.Is(err, ErrNotAllowed) {
+				t.Errorf("%s at %s: %v", test.url, ip, err)
+			}
+		}
 	}
 }
 
@@ -83,8 +133,10 @@ func FuzzAllow(f *testing.F) {
 	f.Add("hooks.example.org", "https://hooks.example.org/x")
 	f.Add("https://x/y", "https://x/y/../z")
 	f.Add("10.0.0.0/8", "http://10.1.1.1")
+	f.Add("http://127.0.0.1:80/a", "http://127.0.0.1/a/%2e")
+	f.Add("http://localhost:3000/a", "http://[::1]:/")
 	f.Fuzz(func(t *testing.T, entry, url string) {
-		a, err := parseAllow([]string{entry})
+		a, err := parseAllow([]string{entry}, nil)
 		if err != nil {
 			return
 		}
@@ -95,7 +147,9 @@ func FuzzAllow(f *testing.F) {
 			}
 			return
 		}
-		if len(a.nets) == 0 && a.dial(target, netip.MustParseAddr("127.0.0.1")) == nil {
+		written, err := netip.ParseAddr(target.url.Hostname())
+		meant := err == nil && written.Unmap().IsLoopback() // then the entry has it as well
+		if len(a.nets) == 0 && !meant && a.dial(target, netip.MustParseAddr("127.0.0.1")) == nil {
 			t.Errorf("%q lets %q to this machine", entry, url)
 		}
 	})

@@ -1,8 +1,8 @@
-// Package webhook tells an HTTP server that a job has ended.
+// Package webhook tells an HTTP server that a job has ended, or of anything else.
 //
 // Start with [New], give [Sender.OnFinish] to transfer.JobsOptions.OnFinish or
 // snapshot.Config.OnJobFinish, and [Sender.Watch] a single job with a URL of its own. The
-// body is the transfer.Status as JSON.
+// body is the transfer.Status as JSON. [Sender.Post] sends any other value.
 //
 // Requests are signed as https://www.standardwebhooks.com specifies: the headers
 // webhook-id, webhook-timestamp and webhook-signature, of which the last is "v1," and the

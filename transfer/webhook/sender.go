@@ -41,8 +41,12 @@ type Options struct {
 	// another port than 443), domains ("*.example.org"), networks and addresses ("10.0.0.0/8"), or beginnings of
 	// URLs ("https://example.org/hooks/"), which are compared by whole parts of the path. Hosts
 	// that stand for an address that is not public are refused unless a network
-	// of the list has it. Without TLS only addresses and beginnings of URLs are allowed.
+	// of the list or of Networks has it; an address that is written in the beginning of a URL
+	// is allowed there. Without TLS only addresses and beginnings of URLs are allowed.
 	Allow []string
+	// Networks are networks and addresses that are not public and that the hosts of Allow may
+	// stand for. Other than those in Allow they allow no URL by themselves.
+	Networks []string
 	// Attempts is how often a delivery is tried. Default 8.
 	Attempts int
 	// Timeout bounds one attempt. Default 10 seconds.
@@ -135,7 +139,7 @@ func New(opts Options) (*Sender, error) {
 	if err != nil {
 		return nil, err
 	}
-	allow, err := parseAllow(opts.Allow)
+	allow, err := parseAllow(opts.Allow, opts.Networks)
 	if err != nil {
 		return nil, err
 	}
@@ -211,7 +215,11 @@ func (s *Sender) start(t target, done <-chan struct{}, status func() transfer.St
 			}
 		}
 		last := status()
-		if err := s.deliver(s.life, t, last); err != nil {
+		body, err := json.Marshal(last)
+		if err == nil {
+			err = s.deliver(s.life, t, body)
+		}
+		if err != nil {
 			s.opts.Logger.Error("a webhook was not delivered", "host", t.url.Host, "job", last.ID, "error", err)
 		}
 	}()
@@ -219,11 +227,23 @@ func (s *Sender) start(t target, done <-chan struct{}, status func() transfer.St
 }
 
 // Send tells a URL of a status, and returns when it has been told. It fails with
-// ErrNotAllowed, ErrClosed, the context's cause, or a *DeliveryError.
+// ErrNotAllowed, ErrClosed, or a *DeliveryError, which unwraps to the context's cause if that
+// ended it.
 func (s *Sender) Send(ctx context.Context, url string, status transfer.Status) error {
+	return s.Post(ctx, url, status)
+}
+
+// Post tells a URL of anything, whose JSON is the body, and returns when it has been told. It
+// signs, retries and fails as Send does, and with the error of encoding/json for a value that
+// has no JSON. It does not count for Options.Queue.
+func (s *Sender) Post(ctx context.Context, url string, value any) error {
 	t, err := s.allow.check(url)
 	if err != nil {
 		return err
+	}
+	body, err := json.Marshal(value)
+	if err != nil {
+		return fmt.Errorf("webhook: the body: %w", err)
 	}
 	s.mu.Lock()
 	if s.closed {
@@ -236,7 +256,7 @@ func (s *Sender) Send(ctx context.Context, url string, status transfer.Status) e
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	defer context.AfterFunc(s.life, func() { cancel(ErrClosed) })()
-	return s.deliver(ctx, t, status)
+	return s.deliver(ctx, t, body)
 }
 
 // Close takes nothing on any more, and waits until all is delivered or given up. When ctx ends
@@ -268,11 +288,7 @@ func (s *Sender) Close(ctx context.Context) error {
 }
 
 // deliver tries until it is told, or it makes no sense any more.
-func (s *Sender) deliver(ctx context.Context, t target, status transfer.Status) error {
-	body, err := json.Marshal(status)
-	if err != nil {
-		return err
-	}
+func (s *Sender) deliver(ctx context.Context, t target, body []byte) error {
 	id := "msg_" + rand.Text()
 	client := s.client(t)
 	defer client.CloseIdleConnections()

@@ -189,11 +189,58 @@ func TestNamesOfPrivateAddresses(t *testing.T) {
 		t.Error(err)
 	}
 	r.check(t, 0)
-	s = newSender(t, webhook.Options{Secret: secret, Allow: []string{"http://localhost" + port + "/", "127.0.0.1", "::1"}})
+	s = newSender(t, webhook.Options{Secret: secret, Allow: []string{"http://localhost" + port + "/"}, Networks: []string{"127.0.0.1", "::1"}})
 	if err := s.Send(t.Context(), "http://localhost"+port+"/", done); err != nil {
 		t.Error(err)
 	}
 	r.check(t, 1)
+}
+
+// Any value can be sent, signed or not, with the retries of a status.
+func TestPost(t *testing.T) {
+	for name, secret := range map[string][]byte{"signed": secret, "not signed": nil} {
+		t.Run(name, func(t *testing.T) {
+			var n atomic.Int64
+			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
+				body, err := io.ReadAll(q.Body)
+				if err != nil || string(body) != `{"a":[1,"x"]}` || q.URL.String() != "/in/x?token=1" {
+					t.Errorf("%s is told %s, %v", q.URL, body, err)
+				}
+				if len(secret) > 0 {
+					if err := webhook.Verify(secret, q.Header, body, time.Now(), 0); err != nil {
+						t.Error(err)
+					}
+				} else if q.Header.Get(webhook.HeaderSignature) != "" {
+					t.Error("signed without a secret")
+				}
+				if n.Add(1) == 1 {
+					w.WriteHeader(503)
+				}
+			}))
+			defer server.Close()
+			s := newSender(t, webhook.Options{Secret: secret, Allow: []string{server.URL + "/in/"}})
+			value := map[string]any{"a": []any{1, "x"}}
+			if err := s.Post(t.Context(), server.URL+"/in/x?token=1", value); err != nil || n.Load() != 2 {
+				t.Errorf("asked %d times: %v", n.Load(), err)
+			}
+			if err := s.Post(t.Context(), server.URL+"/out", value); !errors.Is(err, webhook.ErrNotAllowed) {
+				t.Error(err)
+			}
+			var unsupported *json.UnsupportedTypeError
+			if err := s.Post(t.Context(), server.URL+"/in/x", func() {}); !errors.As(err, &unsupported) {
+				t.Error(err)
+			}
+			if err := s.Close(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if err := s.Post(t.Context(), server.URL+"/in/x", value); !errors.Is(err, webhook.ErrClosed) {
+				t.Error(err)
+			}
+			if n.Load() != 2 {
+				t.Errorf("asked %d times", n.Load())
+			}
+		})
+	}
 }
 
 func TestWatch(t *testing.T) {
@@ -287,14 +334,38 @@ func TestVerifyRefuses(t *testing.T) {
 
 func TestNewRefuses(t *testing.T) {
 	for _, opts := range []webhook.Options{
-		{Secret: []byte("short")}, {Attempts: -1}, {MinDelay: time.Hour, MaxDelay: time.Minute}, {URL: "ftp://x/"}, {URL: "https://u:p@x/"},
+		{Secret: []byte("short")}, {Attempts: -1}, {MinDelay: time.Hour, MaxDelay: time.Minute}, {URL: "ftp://x/"}, {URL: "https://u:p@x/"}, {URL: "https://x/#u:p"},
+		{Allow: []string{"https://u:p@x/"}}, {Allow: []string{"u:p@x"}}, {Networks: []string{"x"}}, {Networks: []string{"https://u:p@x/"}},
 		{Allow: []string{""}}, {Allow: []string{"a b"}}, {Allow: []string{"*"}}, {Allow: []string{"x/y"}}, {Allow: []string{"https://x/?q"}}, {Allow: []string{"10.0.0.0/99"}},
 	} {
-		if s, err := webhook.New(opts); err == nil {
+		s, err := webhook.New(opts)
+		if err == nil {
 			t.Errorf("%+v is taken", opts)
 			_ = s.Close(t.Context())
+		} else if strings.Contains(err.Error(), "u:p") {
+			t.Errorf("a secret is shown: %v", err)
 		}
 	}
+}
+
+func ExampleSender_Post() {
+	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(r.Body)
+		fmt.Println(r.URL.Path, string(body), err)
+	}))
+	defer server.Close()
+
+	hooks, err := webhook.New(webhook.Options{Allow: []string{server.URL + "/hooks/"}})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	ctx := context.Background()
+	err = hooks.Post(ctx, server.URL+"/hooks/done", map[string]string{"status": "success"})
+	if err := errors.Join(err, hooks.Close(ctx)); err != nil {
+		fmt.Println(err)
+	}
+	// Output: /hooks/done {"status":"success"} <nil>
 }
 
 func Example() {
