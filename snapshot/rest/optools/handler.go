@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/holdstill/holdstill/snapshot"
+	"github.com/holdstill/holdstill/transfer/webhook"
 )
 
 // ErrClosed means that the Handler is closed.
@@ -28,8 +29,7 @@ type Handler struct {
 	mux     *http.ServeMux
 	writes  *window
 	bodies  chan struct{}
-	allowed allowList
-	client  *http.Client
+	hooks   *webhook.Sender
 	txs     *transactions
 
 	// ctx ends with Close; work counts what goes on behind requests.
@@ -55,16 +55,16 @@ func New(engine *snapshot.Engine, options Options) (*Handler, error) {
 	if err := options.complete(); err != nil {
 		return nil, err
 	}
-	allowed, err := parseAllowList(options.Callbacks)
+	hooks, err := newHooks(options)
 	if err != nil {
 		return nil, err
 	}
 	h := &Handler{
 		engine: engine, options: options, log: options.Logger, writes: newWindow(options.WritesPerMinute),
-		bodies: make(chan struct{}, maxBodies), allowed: allowed, client: newCallbackClient(),
+		bodies: make(chan struct{}, maxBodies), hooks: hooks,
 	}
 	if h.txs, err = openTransactions(options.TransactionsDir, h.log, options.now); err != nil {
-		return nil, err
+		return nil, errors.Join(err, hooks.Close(context.Background()))
 	}
 	h.ctx, h.cancel = context.WithCancel(context.Background())
 	h.mux = h.routes()
@@ -130,8 +130,8 @@ func (h *Handler) Close() error {
 	}
 	h.cancel()
 	h.work.Wait()
-	h.client.CloseIdleConnections()
-	return nil
+	// All that it sends is part of the work.
+	return h.hooks.Close(context.Background())
 }
 
 // run starts work behind a request, unless the handler is closed.

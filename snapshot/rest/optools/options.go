@@ -87,8 +87,15 @@ type Options struct {
 
 	// Callbacks are the URLs that a client_webhook_url may have or begin with, such as
 	// "https://hooks.example.com/done/". Scheme, host and port must be equal, and the path the
-	// same or below. Default: none, and a request that asks for a callback is refused.
+	// same or below. Entries may have the other forms of webhook.Options.Allow as well. A host
+	// whose name stands for an address that is not public is not called, unless
+	// CallbackNetworks has the address. Default: none, and a request that asks for a
+	// callback is refused.
 	Callbacks []string
+	// CallbackNetworks are networks and addresses that are not public and that the hosts of
+	// Callbacks may stand for, such as "10.0.0.0/8". An address that is written in an entry of
+	// Callbacks need not be here. Default: none.
+	CallbackNetworks []string
 	// TransactionsDir is a folder for the records of transactions, which then outlive a
 	// restart; one Handler at a time may use it. Default: they are forgotten with the Handler.
 	TransactionsDir string

@@ -67,7 +67,7 @@ func (h *Handler) restore(rq *request, callback string, open func(context.Contex
 	if !ok {
 		return
 	}
-	if !h.allowed.allows(callback) {
+	if !h.mayCall(callback) {
 		rq.fail(http.StatusBadRequest, callbackField+" is not among the URLs that this server may call")
 		return
 	}

@@ -214,6 +214,7 @@ func TestOptions(t *testing.T) {
 		"base URL":           func(o *Options) { o.BaseURL = "example.com" },
 		"callback":           func(o *Options) { o.Callbacks = []string{"ftp://x/"} },
 		"callback, user":     func(o *Options) { o.Callbacks = []string{"http://u:p@x/"} },
+		"callback, network":  func(o *Options) { o.CallbackNetworks = []string{"http://u:p@x/"} },
 	} {
 		o := Options{Source: "documents", Store: f.store}
 		change(&o)

@@ -111,7 +111,7 @@ func (h *Handler) createTransaction(rq *request) {
 		rq.fail(http.StatusBadRequest, "a field has the wrong type: "+fieldOf(err))
 		return
 	}
-	if !h.allowed.allows(body.Callback) {
+	if !h.mayCall(body.Callback) {
 		rq.fail(http.StatusBadRequest, callbackField+" is not among the URLs that this server may call")
 		return
 	}
