@@ -18,7 +18,7 @@ const (
 	panelHead   = 32
 	barHeight   = 16
 	barGap      = 7
-	nameWidth   = 116 // before the bars
+	nameWidth   = 158 // before the bars
 	valueWidth  = 76  // behind the longest bar
 )
 
