@@ -9,7 +9,7 @@ import (
 func FuzzCollectKeys(f *testing.F) {
 	id, plan := sessionID{1, 2, 255}, planID{7, 9}
 	for _, key := range []string{
-		leaseKey(id), beatKey(id, 1), beatKey(id, 1<<40), leaseKey(id) + ".0", leaseKey(id) + ".01", leaseKey(id) + ".-1",
+		leaseKey(id), beatKey(id, 1), beatKey(id, 1<<30), leaseKey(id) + ".0", leaseKey(id) + ".01", leaseKey(id) + ".-1",
 		closingKey(id), verdictKey(id), deletedKey(id), planKey(plan), planKey(plan) + waitSuffix, planKey(plan) + cleanSuffix + "3",
 		strings.ToUpper(planKey(plan)), sessionGarbage, planGarbage + "00", "",
 	} {
