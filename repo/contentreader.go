@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"sync"
 	"sync/atomic"
 )
@@ -277,15 +278,23 @@ func (r *Repository) readElsewhere(ctx context.Context, ref Ref, tried location,
 	}
 	misled := r.indexMisled(ctx, ref.ID)
 	places, err := r.locate(ctx, ref.ID)
-	if err == nil {
-		if now := r.moved(ctx, ref.ID, places, cause); now != nil {
-			places, misled = now, true
-		}
-	}
-	if err != nil || len(places) < 2 && !misled {
+	if err != nil {
 		return nil, cause
 	}
-	data, err := r.readFrom(ctx, ref.ID, places, nil)
+	// The indexes may be newer by now than those that tried is from: another chunk of the same
+	// stretch has had them read again, or another reader.
+	if misled || slices.ContainsFunc(places, func(l location) bool { return l != tried }) {
+		data, err := r.readFrom(ctx, ref.ID, places, nil)
+		if err == nil {
+			return data, nil
+		}
+		cause = errors.Join(cause, err)
+	}
+	now := r.moved(ctx, ref.ID, places, cause)
+	if now == nil {
+		return nil, cause
+	}
+	data, err := r.readFrom(ctx, ref.ID, now, nil)
 	if err != nil {
 		return nil, errors.Join(cause, err)
 	}

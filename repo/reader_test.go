@@ -285,3 +285,53 @@ func TestMissingChunk(t *testing.T) {
 		t.Errorf("requests %v", log)
 	}
 }
+
+// A reader whose indexes are from before a collection finds all chunks of a stretch that was
+// moved, and not only the first, which makes it look at the indexes anew.
+func TestReadMovedStretch(t *testing.T) {
+	ways := map[string]func(r *Repository, m *Manifest) error{
+		"content": func(r *Repository, m *Manifest) error {
+			_, err := readSnapshot(t.Context(), r, m.ID)
+			return err
+		},
+		"many chunks": func(r *Repository, m *Manifest) error {
+			var wants []Ref
+			for u, err := range r.Uses(t.Context(), m) {
+				if err != nil {
+					return err
+				}
+				wants = append(wants, Ref{ID: u.ID})
+			}
+			_, err := r.ReadChunks(t.Context(), wants, ReadChunksOptions{Workers: 1, Fetches: 1}, func(_ int, _ []byte, err error) error { return err })
+			return err
+		},
+	}
+	for name, read := range ways {
+		t.Run(name, func(t *testing.T) {
+			d := newTestDriver()
+			r := newTestRepo(t, d, Options{})
+			cut := fixedCutter(t, 4096)
+			kept := map[string][]byte{"f": noiseData(1, 40<<10)}
+			mustSnapshot(t, r, "gone", map[string][]byte{"f": kept["f"], "g": noiseData(2, 120<<10)}, cut)
+			mustSnapshot(t, r, "kept", kept, cut)
+			reader := openTestRepo(t, d.bucket(t), Options{})
+			m, err := reader.Manifest(t.Context(), "kept")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := read(reader, m); err != nil {
+				t.Fatal(err)
+			}
+			reader.cache.clear()
+			if err := r.DeleteManifest(t.Context(), "gone"); err != nil {
+				t.Fatal(err)
+			}
+			if result := mustCollect(t, r, CollectOptions{}); result.PacksRepacked == 0 {
+				t.Fatalf("nothing was moved: %+v", result)
+			}
+			if err := read(reader, m); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
