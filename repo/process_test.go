@@ -24,6 +24,9 @@ const (
 )
 
 func TestMain(m *testing.M) {
+	if role := os.Getenv(processRole); role != "" {
+		os.Exit(crewProcess(os.Getenv(processDir), role, os.Getenv(processName)))
+	}
 	if dir := os.Getenv(processDir); dir != "" {
 		os.Exit(writerProcess(dir, os.Getenv(processName)))
 	}
