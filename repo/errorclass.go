@@ -57,6 +57,9 @@ func classify(err error) ErrorClass {
 	if err == nil {
 		return ClassUnknown
 	}
+	if errors.Is(err, errKeyExists) {
+		return ClassExists // found out by a look at the key
+	}
 	for _, d := range drivers.all() {
 		if d.Classify == nil {
 			continue

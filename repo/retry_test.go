@@ -231,6 +231,36 @@ func TestLostRace(t *testing.T) {
 	})
 }
 
+// A server that refuses what exists may break the connection while the object is still being sent. That must not
+// read as a server that is away, and still less as success.
+func TestLostRaceOverABrokenLine(t *testing.T) {
+	for name, test := range map[string]struct {
+		there string
+		want  error
+	}{
+		"another's":         {"theirs", errKeyExists},
+		"another's, longer": {"theirs, and much longer", errKeyExists},
+		"one's own":         {"mine!!", nil},
+		"nothing":           {"", ErrUnavailable},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			d, r, _ := retryRepo(t, Options{})
+			if test.there != "" {
+				d.put("k", []byte(test.there))
+			}
+			d.before = func(_ context.Context, o op) error {
+				if o.kind == "create" {
+					return syscall.ECONNRESET
+				}
+				return nil
+			}
+			if err := r.store.create(t.Context(), "k", []byte("mine!!")); !errors.Is(err, test.want) || test.want == errKeyExists && errors.Is(err, ErrUnavailable) {
+				t.Errorf("%s: got %v", name, err)
+			}
+		})
+	}
+}
+
 // A limiter bounds both ways, and waiting for it is no failure of the store.
 func TestLimiters(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

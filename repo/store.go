@@ -53,18 +53,24 @@ func (s store) create(ctx context.Context, key string, data []byte) error {
 	q := request{"create", key, int64(len(data)), s.writing}
 	return s.try(ctx, q, func(ctx context.Context, failures int) error {
 		err := s.put(ctx, key, data)
-		if failures == 0 || classify(err) != ClassExists {
+		class := classify(err)
+		if failures == 0 || class != ClassExists && class != ClassUnavailable {
 			return err
 		}
 		// It may be that an attempt before this one took effect, and only its answer was
 		// lost. Where this cannot be found out, nobody must hear that the key is another's.
+		// And a server that refuses an object may break the connection while the rest of it
+		// is still being sent: then the refusal looks like a bad line every time.
 		got, readErr := s.readOnce(ctx, key, int64(len(data)))
 		damage := (*CorruptError)(nil)
+		other := readErr == nil || errors.As(readErr, &damage)
 		switch {
 		case readErr == nil && bytes.Equal(got, data):
 			return nil
-		case readErr != nil && !errors.As(readErr, &damage):
+		case class == ClassExists && !other:
 			return readErr
+		case class == ClassUnavailable && other:
+			return fmt.Errorf("%w: %w", errKeyExists, err)
 		}
 		return err
 	})
