@@ -106,13 +106,23 @@ func (c *Checker) Unseen() (routes []string) {
 // they have it. For a route that is not in the document the answer must be an error.
 func (c *Checker) Handler(next http.Handler, base string) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		path := strings.TrimPrefix(r.URL.Path, base)
+		// Before the answer: a client may have all of it before the handler returns, and ask Unseen.
+		c.see(r.Method, path)
 		rec := &recorder{ResponseWriter: w, code: http.StatusOK}
 		next.ServeHTTP(rec, r)
-		path := strings.TrimPrefix(r.URL.Path, base)
 		if err := c.check(r.Method, path, rec.code, w.Header().Get("Content-Type"), rec.body.Bytes()); err != nil {
 			c.t.Errorf("%s %s answered %d: %v\n%.2000s", r.Method, r.URL.Path, rec.code, err, rec.body.Bytes())
 		}
 	})
+}
+
+func (c *Checker) see(method, path string) {
+	if template, ok := c.match(method, path); ok {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.seen[method+" "+template] = true
+	}
 }
 
 func (c *Checker) check(method, path string, code int, contentType string, body []byte) error {
@@ -125,7 +135,6 @@ func (c *Checker) check(method, path string, code int, contentType string, body 
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.seen[method+" "+template] = true
 	responses := pointer("paths", template, strings.ToLower(method), "responses")
 	response, at := c.resolve(responses + pointer(strconv.Itoa(code)))
 	if response == nil {
