@@ -9,7 +9,7 @@ import (
 
 	"github.com/holdstill/holdstill/repo"
 	"github.com/holdstill/holdstill/repo/localblob"
-	"github.com/holdstill/holdstill/snapshot"
+	"github.com/holdstill/holdstill/repo/repotest"
 	"github.com/holdstill/holdstill/transfer"
 )
 
@@ -17,7 +17,7 @@ import (
 // whose every request takes 20 ms, with all that a copy checks.
 func BenchmarkCopy(b *testing.B) {
 	const size = 64 << 20
-	delay := func(ctx context.Context, _ request) error {
+	delay := func(ctx context.Context, _ repotest.Request) error {
 		select {
 		case <-time.After(20 * time.Millisecond):
 			return nil
@@ -35,21 +35,16 @@ func BenchmarkCopy(b *testing.B) {
 		return openBucket(b, bucket, repo.Options{})
 	}
 	distant := func(b *testing.B) *repo.Repository {
-		d, bucket := newHookDriver(b)
-		r := openBucket(b, bucket, repo.Options{Uploads: 4})
-		d.hook(delay)
+		bucket, _ := newHooked(b)
+		r := openBucket(b, bucket.Bucket, repo.Options{Uploads: 4})
+		bucket.Hook(delay)
 		return r
 	}
 	near, _ := open(b, files)
 	s := create(b, near, "x")
-	far, farBucket := newHookDriver(b)
-	e, err := snapshot.Open(b.Context(), snapshot.Config{Bucket: farBucket, Sources: map[string]snapshot.Source{"kv": mapSource{files}}})
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer e.Close()
-	fs := create(b, e, "x")
-	far.hook(delay)
+	far, _ := newHooked(b)
+	fs := create(b, openSource(b, far.Bucket, mapSource{files}), "x")
+	far.Hook(delay)
 	for _, test := range []struct {
 		name string
 		src  *repo.Repository
@@ -59,7 +54,7 @@ func BenchmarkCopy(b *testing.B) {
 	}{
 		{"to a folder", near.Repository(), s.ID, folder, transfer.NearSource},
 		{"upload with 20 ms a request", near.Repository(), s.ID, distant, transfer.NearSource},
-		{"download with 20 ms a request", openBucket(b, farBucket, repo.Options{}), fs.ID, folder, transfer.NearDestination},
+		{"download with 20 ms a request", openBucket(b, far.Bucket, repo.Options{}), fs.ID, folder, transfer.NearDestination},
 	} {
 		b.Run(test.name, func(b *testing.B) {
 			b.SetBytes(size)

@@ -11,7 +11,6 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"gocloud.dev/blob"
-	"gocloud.dev/blob/memblob"
 
 	"github.com/holdstill/holdstill/repo"
 	"github.com/holdstill/holdstill/snapshot"
@@ -35,13 +34,18 @@ func rows(seed, n int) []byte {
 
 func open(t testing.TB, files fstest.MapFS) (*snapshot.Engine, *blob.Bucket) {
 	t.Helper()
-	b := memblob.OpenBucket(nil)
-	e, err := snapshot.Open(t.Context(), snapshot.Config{Bucket: b, Sources: map[string]snapshot.Source{"kv": mapSource{files}}})
+	b := newMemory(t)
+	return openSource(t, b, mapSource{files}), b
+}
+
+func openSource(t testing.TB, b *blob.Bucket, s snapshot.Source) *snapshot.Engine {
+	t.Helper()
+	e, err := snapshot.Open(t.Context(), snapshot.Config{Bucket: b, Sources: map[string]snapshot.Source{"kv": s}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { e.Close(); b.Close() })
-	return e, b
+	t.Cleanup(func() { _ = e.Close() })
+	return e
 }
 
 func create(t testing.TB, e *snapshot.Engine, label string) *snapshot.Snapshot {

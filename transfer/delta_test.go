@@ -7,8 +7,6 @@ import (
 	"testing"
 	"testing/fstest"
 
-	"gocloud.dev/blob/memblob"
-
 	"github.com/holdstill/holdstill/chunk"
 	"github.com/holdstill/holdstill/repo"
 	"github.com/holdstill/holdstill/snapshot"
@@ -25,13 +23,7 @@ func (s pagedSource) Pin(context.Context) (*snapshot.View, error) {
 
 func openPaged(t testing.TB, files fstest.MapFS) *snapshot.Engine {
 	t.Helper()
-	b := memblob.OpenBucket(nil)
-	e, err := snapshot.Open(t.Context(), snapshot.Config{Bucket: b, Sources: map[string]snapshot.Source{"kv": pagedSource{files}}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { e.Close(); b.Close() })
-	return e
+	return openSource(t, newMemory(t), pagedSource{files})
 }
 
 // changed returns a copy of data with a row changed in every 50,000 bytes.

@@ -8,7 +8,6 @@ import (
 
 	"golang.org/x/time/rate"
 
-	"gocloud.dev/blob/memblob"
 
 	"github.com/holdstill/holdstill/repo"
 	"github.com/holdstill/holdstill/snapshot"
@@ -22,7 +21,7 @@ func TestOverlappingCopiesShare(t *testing.T) {
 	var sources []*snapshot.Engine
 	var ids []string
 	for n := range 2 {
-		b := memblob.OpenBucket(nil)
+		b := newMemory(t)
 		e, err := snapshot.Open(t.Context(), snapshot.Config{
 			Bucket: b, Options: repo.Options{PackSize: 1 << 20},
 			Sources: map[string]snapshot.Source{"kv": mapSource{fstest.MapFS{"a": {Data: noisy(1, size)}, "own": {Data: rows(n, 50_000)}}}},
@@ -30,11 +29,11 @@ func TestOverlappingCopiesShare(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		t.Cleanup(func() { e.Close(); b.Close() })
+		t.Cleanup(func() { _ = e.Close() })
 		sources = append(sources, e)
 		ids = append(ids, create(t, e, fmt.Sprintf("of%d", n)).ID)
 	}
-	_, bucket := newHookDriver(t)
+	bucket := newMemory(t)
 	destination := func() *repo.Repository {
 		return openBucket(t, bucket, repo.Options{PackSize: 1 << 20, Uploads: 1, WriteLimiter: rate.NewLimiter(40<<20, 1<<20)})
 	}

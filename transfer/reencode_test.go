@@ -20,7 +20,7 @@ func TestCopyToAnotherIdentity(t *testing.T) {
 	second := create(t, src, "second")
 
 	key := repo.Passphrase([]byte("correct horse"), repo.PassphraseOptions{Argon2: repo.Argon2{Time: 1, Memory: 8 << 20, Threads: 1}})
-	_, bucket := newHookDriver(t)
+	bucket := newMemory(t)
 	dst, err := snapshot.Open(t.Context(), snapshot.Config{Bucket: bucket, Key: key})
 	if err != nil {
 		t.Fatal(err)

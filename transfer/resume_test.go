@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/fstest"
@@ -15,6 +16,7 @@ import (
 	"gocloud.dev/blob"
 
 	"github.com/holdstill/holdstill/repo"
+	"github.com/holdstill/holdstill/repo/repotest"
 	"github.com/holdstill/holdstill/snapshot"
 	"github.com/holdstill/holdstill/transfer"
 )
@@ -77,12 +79,12 @@ func TestEveryRequestOfACopyFails(t *testing.T) {
 	opts := transfer.Options{CheckpointBytes: 1}
 	hits := 0
 	for n := int64(0); ; n++ {
-		d, bucket := newHookDriver(t)
-		dst := openBucket(t, bucket, small)
-		hook, hit := nth(n, false, syscall.ENOSPC, func(request) bool { return true })
-		d.hook(hook)
+		hooked, bucket := newHooked(t)
+		dst := openBucket(t, hooked.Bucket, small)
+		hook, hit := nth(n, false, syscall.ENOSPC, func(r repotest.Request) bool { return r.Verb != repotest.VerbWrite })
+		hooked.Hook(hook)
 		_, err := transfer.Copy(t.Context(), dst, src.Repository(), s.ID, opts)
-		d.hook(nil)
+		hooked.Hook(nil)
 		if !hit.Load() {
 			if err != nil {
 				t.Fatal(err)
@@ -144,22 +146,16 @@ func packBytes(t testing.TB, b *blob.Bucket) (n int64) {
 
 // Every read of the source fails in turn.
 func TestEveryReadOfACopyFails(t *testing.T) {
-	d, bucket := newHookDriver(t)
-	e, err := snapshot.Open(t.Context(), snapshot.Config{Bucket: bucket, Sources: map[string]snapshot.Source{
-		"kv": mapSource{fstest.MapFS{"a": {Data: noisy(1, 5<<20)}, "b": {Data: rows(2, 300_000)}}}}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer e.Close()
-	s := create(t, e, "x")
+	hooked, bucket := newHooked(t)
+	files := fstest.MapFS{"a": {Data: noisy(1, 5<<20)}, "b": {Data: rows(2, 300_000)}}
+	s := create(t, openSource(t, bucket, mapSource{files}), "x")
 	for n := int64(0); ; n++ {
-		src := openBucket(t, bucket, repo.Options{Retry: oneTry})
-		_, dstBucket := newHookDriver(t)
-		dst := openBucket(t, dstBucket, repo.Options{})
-		hook, hit := nth(n, true, errors.New("broken"), func(r request) bool { return r.verb == "read" })
-		d.hook(hook)
+		src := openBucket(t, hooked.Bucket, repo.Options{Retry: oneTry})
+		dst := openBucket(t, newMemory(t), repo.Options{})
+		hook, hit := nth(n, true, errors.New("broken"), func(r repotest.Request) bool { return r.Verb == repotest.VerbRead })
+		hooked.Hook(hook)
 		_, err := transfer.Copy(t.Context(), dst, src, s.ID, transfer.Options{Fetches: 1, Workers: 1})
-		d.hook(nil)
+		hooked.Hook(nil)
 		if !hit.Load() {
 			if err != nil {
 				t.Fatal(err)
@@ -178,18 +174,18 @@ func TestEveryReadOfACopyFails(t *testing.T) {
 // contexts or not.
 func TestAbortWhileTheStoreHangs(t *testing.T) {
 	for name, heeds := range map[string]bool{"heeds contexts": true, "deaf": false} {
-		for _, verb := range []string{"create", "list", "size"} {
-			t.Run(name+" "+verb, func(t *testing.T) {
+		for _, verb := range []repotest.Verb{repotest.VerbCreate, repotest.VerbList, repotest.VerbSize} {
+			t.Run(name+" "+string(verb), func(t *testing.T) {
 				src, _ := open(t, fstest.MapFS{"a": {Data: noisy(1, 5<<20)}})
 				s := create(t, src, "x")
-				d, bucket := newHookDriver(t)
-				dst := openBucket(t, bucket, repo.Options{PackSize: 1 << 20})
+				hooked, bucket := newHooked(t)
+				dst := openBucket(t, hooked.Bucket, repo.Options{PackSize: 1 << 20})
 				synctest.Test(t, func(t *testing.T) {
 					release := make(chan struct{})
 					hangs := make(chan struct{})
 					var once sync.Once
-					d.hook(func(ctx context.Context, r request) error {
-						if r.verb != verb {
+					hooked.Hook(func(ctx context.Context, r repotest.Request) error {
+						if r.Verb != verb {
 							return nil
 						}
 						once.Do(func() { close(hangs) })
@@ -215,7 +211,7 @@ func TestAbortWhileTheStoreHangs(t *testing.T) {
 					if took := time.Since(begun); took > time.Second {
 						t.Errorf("the abort took %v", took)
 					}
-					d.hook(nil)
+					hooked.Hook(nil)
 					close(release)
 					synctest.Wait()
 				})
@@ -235,12 +231,8 @@ func TestAbortWhileTheStoreHangs(t *testing.T) {
 func TestOnlyWhatIsMissingTravels(t *testing.T) {
 	data := rows(1, 16<<20)
 	files := fstest.MapFS{"db": {Data: data}}
-	from, fromBucket := newHookDriver(t)
-	src, err := snapshot.Open(t.Context(), snapshot.Config{Bucket: fromBucket, Sources: map[string]snapshot.Source{"kv": mapSource{files}}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer src.Close()
+	fromBucket := newMemory(t)
+	src := openSource(t, fromBucket, mapSource{files})
 	first := create(t, src, "first")
 	// A twentieth of the file is new, in one place.
 	data = append([]byte(nil), data...)
@@ -248,19 +240,24 @@ func TestOnlyWhatIsMissingTravels(t *testing.T) {
 	files["db"] = &fstest.MapFile{Data: data}
 	second := create(t, src, "second")
 	for _, near := range []transfer.Side{transfer.NearSource, transfer.NearDestination} {
-		to, toBucket := newHookDriver(t)
-		dst := openBucket(t, toBucket, repo.Options{})
+		to, _ := newHooked(t)
+		var written atomic.Int64
+		to.Hook(func(_ context.Context, r repotest.Request) error {
+			if r.Verb == repotest.VerbCreate {
+				written.Add(r.Length)
+			}
+			return nil
+		})
+		dst := openBucket(t, to.Bucket, repo.Options{})
 		for i, s := range []*snapshot.Snapshot{first, second} {
 			fresh := openBucket(t, fromBucket, repo.Options{})
-			from.read.Store(0)
-			from.requests.Store(0)
-			to.written.Store(0)
+			written.Store(0)
 			result, err := transfer.Copy(t.Context(), dst, fresh, s.ID, transfer.Options{Near: near})
 			if err != nil {
 				t.Fatal(err)
 			}
 			limit := s.Stats.BytesStored + s.Stats.BytesStored/10
-			if n := to.written.Load(); n > limit {
+			if n := written.Load(); n > limit {
 				t.Errorf("snapshot %d: %d bytes were written, %d are new", i, n, s.Stats.BytesStored)
 			}
 			// Bases that differences are checked with come from where it is near.
@@ -270,8 +267,8 @@ func TestOnlyWhatIsMissingTravels(t *testing.T) {
 			if n := result.Requests; n > s.Stats.BytesStored/(1<<20)+6 {
 				t.Errorf("snapshot %d: %d requests for %d bytes", i, n, s.Stats.BytesStored)
 			}
-			t.Logf("near %d, snapshot %d: %d stored, %d written, %d fetched in %d requests, %d read in all with %d requests", near, i,
-				s.Stats.BytesStored, to.written.Load(), result.BytesFetched, result.Requests, from.read.Load(), from.requests.Load())
+			t.Logf("near %d, snapshot %d: %d stored, %d written, %d fetched in %d requests", near, i,
+				s.Stats.BytesStored, written.Load(), result.BytesFetched, result.Requests)
 		}
 		wantWhole(t, dst, first.ID, second.ID)
 	}
@@ -287,7 +284,7 @@ func TestCopiesAtOnce(t *testing.T) {
 		files["a"] = &fstest.MapFile{Data: changed(files["a"].Data, n)}
 		ids = append(ids, create(t, src, fmt.Sprint("g", n)).ID)
 	}
-	_, bucket := newHookDriver(t)
+	bucket := newMemory(t)
 	openBucket(t, bucket, repo.Options{})
 	var group sync.WaitGroup
 	for _, id := range append(ids, ids...) {
@@ -311,7 +308,7 @@ func TestCopiesAtOnce(t *testing.T) {
 func TestCopyOntoAnother(t *testing.T) {
 	src, _ := open(t, fstest.MapFS{"a": {Data: rows(1, 100_000)}})
 	s := create(t, src, "x")
-	_, bucket := newHookDriver(t)
+	bucket := newMemory(t)
 	dst := openBucket(t, bucket, repo.Options{})
 	session, err := dst.NewSession(t.Context())
 	if err != nil {
@@ -335,36 +332,36 @@ func TestStoreThatLies(t *testing.T) {
 	src, _ := open(t, fstest.MapFS{"a": {Data: noisy(1, 3<<20)}})
 	s := create(t, src, "x")
 	for name, test := range map[string]struct {
-		lie      func(t *testing.T, d *hookDriver, key string)
+		lie      func(t *testing.T, b *blob.Bucket, key string)
 		readBack bool
 		want     error
 	}{
-		"lost": {func(t *testing.T, d *hookDriver, key string) {
-			if err := d.inner.Delete(t.Context(), key); err != nil {
+		"lost": {func(t *testing.T, b *blob.Bucket, key string) {
+			if err := b.Delete(t.Context(), key); err != nil {
 				t.Error(err)
 			}
 		}, false, repo.ErrMissing},
-		"cut": {func(t *testing.T, d *hookDriver, key string) {
-			data, _ := d.inner.ReadAll(t.Context(), key)
-			if err := d.inner.WriteAll(t.Context(), key, data[:len(data)-1], nil); err != nil {
+		"cut": {func(t *testing.T, b *blob.Bucket, key string) {
+			data, _ := b.ReadAll(t.Context(), key)
+			if err := b.WriteAll(t.Context(), key, data[:len(data)-1], nil); err != nil {
 				t.Error(err)
 			}
 		}, false, repo.ErrCorrupt},
-		"changed": {func(t *testing.T, d *hookDriver, key string) {
-			data, _ := d.inner.ReadAll(t.Context(), key)
+		"changed": {func(t *testing.T, b *blob.Bucket, key string) {
+			data, _ := b.ReadAll(t.Context(), key)
 			data[len(data)/3] ^= 4
-			if err := d.inner.WriteAll(t.Context(), key, data, nil); err != nil {
+			if err := b.WriteAll(t.Context(), key, data, nil); err != nil {
 				t.Error(err)
 			}
 		}, true, repo.ErrCorrupt},
 	} {
 		t.Run(name, func(t *testing.T) {
-			d, bucket := newHookDriver(t)
-			dst := openBucket(t, bucket, repo.Options{PackSize: 1 << 20, Retry: oneTry})
+			hooked, bucket := newHooked(t)
+			dst := openBucket(t, hooked.Bucket, repo.Options{PackSize: 1 << 20, Retry: oneTry})
 			var once sync.Once
-			d.hook(func(_ context.Context, r request) error {
-				if r.verb == "size" && isPack(r) {
-					once.Do(func() { test.lie(t, d, r.key) })
+			hooked.Hook(func(_ context.Context, r repotest.Request) error {
+				if r.Verb == repotest.VerbSize && isPack(r) {
+					once.Do(func() { test.lie(t, bucket, r.Key) })
 				}
 				return nil
 			})
@@ -372,7 +369,7 @@ func TestStoreThatLies(t *testing.T) {
 			if !errors.Is(err, test.want) {
 				t.Errorf("error %v", err)
 			}
-			d.hook(nil)
+			hooked.Hook(nil)
 			for id := range openBucket(t, bucket, repo.Options{}).IDs(t.Context()) {
 				t.Errorf("listed: %s", id)
 			}

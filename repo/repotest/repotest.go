@@ -7,6 +7,8 @@
 //
 // Outside of tests use repo.Validate, which this suite consists of for one half; the other takes a repository through
 // its life.
+//
+// [NewHooked] is for tests of a program that uses a repository: it makes a store slow, or lets any request fail.
 package repotest
 
 import (
