@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"slices"
 
 	"github.com/holdstill/holdstill/chunk"
 )
@@ -110,40 +109,6 @@ func (c Content) check(size int64) error {
 // nodeEnd says whether a node ends after its n-th ref, which has this ID.
 func nodeEnd(n int, id chunk.ID) bool {
 	return n >= maxNodeRefs || n >= minNodeRefs && id[len(id)-1]&nodeEndMask == 0
-}
-
-// PutContent stores the nodes that a list of data chunks needs and returns the
-// Content, which keeps nothing of refs. Each span must be the length of its chunk,
-// 1 to chunk.MaxSize; else it fails with ErrInvalid. Otherwise it fails as
-// Writer.Add does. It is safe for concurrent use.
-func (s *Session) PutContent(ctx context.Context, refs []Ref) (Content, error) {
-	for i, r := range refs {
-		if r.Span < 1 || r.Span > chunk.MaxSize {
-			return Content{}, fmt.Errorf("%w: span %d of ref %d, want 1 to %d", ErrInvalid, r.Span, i, chunk.MaxSize)
-		}
-	}
-	c := Content{Refs: refs}
-	for len(c.Refs) > inlineRefs {
-		var up []Ref
-		var node []byte
-		var span int64
-		for i, r := range c.Refs {
-			node = appendRef(node, r)
-			span += r.Span
-			if !nodeEnd(len(node)/refSize, r.ID) && i+1 < len(c.Refs) {
-				continue
-			}
-			id, err := s.putMeta(ctx, node)
-			if err != nil {
-				return Content{}, err
-			}
-			up = append(up, Ref{ID: id, Span: span})
-			node, span = node[:0], 0
-		}
-		c = Content{Depth: c.Depth + 1, Refs: up}
-	}
-	c.Refs = slices.Clone(c.Refs)
-	return c, nil
 }
 
 // walkContent calls visit with every ref of a content in order, nodes before what

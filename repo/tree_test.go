@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/holdstill/holdstill/chunk"
 )
@@ -90,6 +91,57 @@ func TestContentOfEveryLength(t *testing.T) {
 			if c.Refs[0] == want[0] {
 				t.Error("the content keeps the caller's refs")
 			}
+		}
+	}
+}
+
+// levelByLevel says what a content is to be, from all its refs at once: FORMAT.md, "Content".
+func levelByLevel(refs []Ref) Content {
+	c := Content{Refs: refs}
+	for len(c.Refs) > inlineRefs {
+		var up []Ref
+		var node []byte
+		var span int64
+		for i, r := range c.Refs {
+			node = appendRef(node, r)
+			span += r.Span
+			if nodeEnd(len(node)/refSize, r.ID) || i+1 == len(c.Refs) {
+				up = append(up, Ref{chunk.Identify(node), span})
+				node, span = nil, 0
+			}
+		}
+		c = Content{Depth: c.Depth + 1, Refs: up}
+	}
+	return c
+}
+
+// However its refs are told, a content is the same, and a writer keeps few of them.
+func TestContentWriterTakesAnyPortions(t *testing.T) {
+	r := newTestRepo(t, newTestDriver(), Options{})
+	s, err := r.NewSession(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Abort(t.Context())
+	for n, portion := range map[int]int{0: 1, 8: 3, 9: 9, 40: 1, 513: 512, 20_000: 1, 70_000: 777, 150_000: 4096} {
+		refs := fakeRefs(n)
+		w := s.NewContentWriter()
+		for part := range slices.Chunk(refs, portion) {
+			if err := w.Add(t.Context(), part...); err != nil {
+				t.Fatal(err)
+			}
+			for depth, l := range w.levels {
+				if cap(l.refs) > 2*maxNodeRefs {
+					t.Fatalf("level %d has room for %d refs", depth, cap(l.refs))
+				}
+			}
+		}
+		got, err := w.Finish(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(levelByLevel(refs), got, cmpopts.EquateEmpty()); diff != "" {
+			t.Errorf("%d refs in portions of %d:\n%s", n, portion, diff)
 		}
 	}
 }

@@ -88,20 +88,20 @@ func (m *importer) content(ctx context.Context, f *repo.File, sum hash.Hash) err
 		return err
 	}
 	in := io.TeeReader(m.tar, sum)
-	var refs []repo.Ref
+	content := m.session.NewContentWriter()
 	for left := f.Size; left > 0; {
 		n := min(left, segmentSize)
-		if refs, err = m.segment(ctx, f.Path, in, cut, n, refs); err != nil {
+		if err := m.segment(ctx, f.Path, in, cut, n, content); err != nil {
 			return err
 		}
 		left -= n
 	}
-	f.Content, err = m.session.PutContent(ctx, refs)
+	f.Content, err = content.Finish(ctx)
 	return err
 }
 
 // segment stores the next n bytes.
-func (m *importer) segment(ctx context.Context, name string, in io.Reader, cut chunk.Cutter, n int64, refs []repo.Ref) ([]repo.Ref, error) {
+func (m *importer) segment(ctx context.Context, name string, in io.Reader, cut chunk.Cutter, n int64, content *repo.ContentWriter) error {
 	if need := cut.Max() + readAhead; len(m.buf) < need {
 		m.buf = make([]byte, need)
 	}
@@ -112,20 +112,22 @@ func (m *importer) segment(ctx context.Context, name string, in io.Reader, cut c
 			to := int(min(int64(len(m.buf)), int64(from)+n))
 			have = m.buf[:to]
 			if _, err := io.ReadFull(in, have[from:]); err != nil {
-				return nil, broken(name, err)
+				return broken(name, err)
 			}
 			n -= int64(to - from)
 		}
 		size := cut.Next(have, n == 0)
 		id, _, err := m.writer.Add(ctx, have[:size])
-		if err != nil {
-			return nil, err
+		if err == nil {
+			err = content.Add(ctx, repo.Ref{ID: id, Span: int64(size)})
 		}
-		refs = append(refs, repo.Ref{ID: id, Span: int64(size)})
+		if err != nil {
+			return err
+		}
 		have = have[size:]
 		m.track.add(0, int64(size))
 	}
-	return refs, nil
+	return nil
 }
 
 // attachment reads an attachment.

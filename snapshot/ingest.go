@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"slices"
 	"sync/atomic"
 	"time"
 
@@ -79,12 +78,9 @@ func (c *creation) plan(files []*sourceFile) []segment {
 			c.track.add(1, f.Size)
 			continue
 		}
-		count := int((f.Size + segmentSize - 1) / segmentSize)
-		f.segments = make([][]repo.Ref, count)
-		f.left.Store(int32(count))
-		for n := range count {
-			offset := int64(n) * segmentSize
-			work = append(work, segment{f, n, offset, min(segmentSize, f.Size-offset)})
+		f.chain = newChain(c.session, f.segments())
+		for n := range f.segments() {
+			work = append(work, f.segment(n))
 		}
 	}
 	return work
@@ -114,16 +110,19 @@ func (w *worker) close() {
 	w.way.close()
 }
 
-// do reads one segment. Whoever finishes the last segment of a file finishes the
-// file.
+// do reads one segment. Whoever brings the last one that a file lacks finishes the file.
 func (w *worker) do(ctx context.Context, s segment) error {
 	f := s.file
-	f.open.Do(func() { f.file, f.openErr = f.view.FS.Open(f.name) })
+	f.open.Do(func() {
+		f.file, f.openErr = f.view.FS.Open(f.name)
+		f.at, _ = f.file.(io.ReaderAt)
+	})
 	err := f.openErr
+	complete := false
 	if err == nil {
-		err = w.segment(ctx, s)
+		complete, err = w.segment(ctx, s)
 	}
-	if err == nil && f.left.Add(-1) == 0 {
+	if err == nil && complete {
 		err = w.finish(ctx, f)
 	}
 	if err == nil || ctx.Err() != nil {
@@ -135,26 +134,44 @@ func (w *worker) do(ctx context.Context, s segment) error {
 	return &SourceError{Source: f.source, Op: "read", Path: f.name, Err: err}
 }
 
-// segment reads a segment, or the whole of a file that cannot be read in parts.
-func (w *worker) segment(ctx context.Context, s segment) (err error) {
+// segments returns how many segments the file has.
+func (f *sourceFile) segments() int { return int((f.Size + segmentSize - 1) / segmentSize) }
+
+// segment returns the n-th segment.
+func (f *sourceFile) segment(n int) segment {
+	offset := int64(n) * segmentSize
+	return segment{f, n, offset, min(segmentSize, f.Size-offset)}
+}
+
+// segment reads a segment, or the whole of a file that cannot be read in parts. It reports
+// whether the file is complete with that.
+func (w *worker) segment(ctx context.Context, s segment) (complete bool, err error) {
 	f := s.file
-	if at, ok := f.file.(io.ReaderAt); ok {
-		f.segments[s.number], err = w.cut(ctx, input{at: at}, s)
-		return err
+	if f.at != nil {
+		if err := f.chain.wait(ctx, s.number); err != nil {
+			return false, err
+		}
+		refs, err := w.cut(ctx, input{at: f.at}, s)
+		if err != nil {
+			return false, err
+		}
+		return f.chain.put(ctx, s.number, refs)
 	}
 	if s.number > 0 {
-		return nil // the worker that has the first segment reads all of it
+		return false, nil // the worker that has the first segment reads all of it
 	}
 	// The same forced cuts as if it could be read in parts, so that it does not
 	// matter to the repository through which FS a file comes.
-	for n := range f.segments {
-		offset := int64(n) * segmentSize
-		f.segments[n], err = w.cut(ctx, input{front: f.file}, segment{f, n, offset, min(segmentSize, f.Size-offset)})
+	for n := range f.segments() {
+		refs, err := w.cut(ctx, input{front: f.file}, f.segment(n))
+		if err == nil {
+			complete, err = f.chain.put(ctx, n, refs)
+		}
 		if err != nil {
-			return err
+			return false, err
 		}
 	}
-	return nil
+	return complete, nil
 }
 
 // input is an open file: front is set where it can only be read front to back.
@@ -273,11 +290,11 @@ func (w *worker) finish(ctx context.Context, f *sourceFile) error {
 	if err := f.close(); err != nil {
 		return err
 	}
-	content, err := w.creation.session.PutContent(ctx, slices.Concat(f.segments...))
+	content, err := f.chain.content.Finish(ctx)
 	if err != nil {
 		return err
 	}
-	f.segments = nil
+	f.chain, f.at = nil, nil
 	f.Content = content
 	w.creation.track.add(1, 0)
 	return nil

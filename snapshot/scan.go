@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"iter"
 	"slices"
@@ -38,11 +39,12 @@ type sourceFile struct {
 	bases  bool
 
 	// The fields below belong to reading the file.
-	open     sync.Once
-	file     fs.File
-	openErr  error
-	segments [][]repo.Ref
-	left     atomic.Int32
+	open    sync.Once
+	file    fs.File
+	openErr error
+	// at is the file, if it can be read in parts.
+	at    io.ReaderAt
+	chain *chain
 }
 
 // scan lists the files of all views in the order of their paths, and takes over

@@ -19,11 +19,11 @@ const reencodeBytes = 64 << 20
 type reencoder struct {
 	*copying
 	files []repo.File
-	// refs are the chunks, under their new names, of the files from number first on.
-	refs  [][]repo.Ref
-	first int
-	batch []repo.Extent
-	// of has the number in refs of each extent of the batch.
+	// contents take the chunks, under their new names, of the files from number first on.
+	contents []*repo.ContentWriter
+	first    int
+	batch    []repo.Extent
+	// of has the number in contents of each extent of the batch.
 	of    []int
 	bytes int64
 }
@@ -51,11 +51,11 @@ func (c *copying) reencode(ctx context.Context) (*repo.Manifest, error) {
 
 func (r *reencoder) add(ctx context.Context, f repo.File) error {
 	r.files = append(r.files, f)
-	r.refs = append(r.refs, nil)
+	r.contents = append(r.contents, r.session.NewContentWriter())
 	for start := int64(0); start < f.Size; {
 		end := min(f.Size, start+reencodeBytes-r.bytes)
 		r.batch = append(r.batch, repo.Extent{Content: f.Content, Start: start, End: end})
-		r.of = append(r.of, len(r.refs)-1)
+		r.of = append(r.of, len(r.contents)-1)
 		r.bytes += end - start
 		start = end
 		if r.bytes >= reencodeBytes {
@@ -95,17 +95,18 @@ func (r *reencoder) flush(ctx context.Context, all bool) error {
 		return err
 	}
 	for i := range pieces {
-		n := r.of[pieces[i].Extent]
-		r.refs[n] = append(r.refs[n], fresh[i])
+		if err := r.contents[r.of[pieces[i].Extent]].Add(ctx, fresh[i]); err != nil {
+			return err
+		}
 	}
 	r.batch, r.of, r.bytes = nil, nil, 0
-	done := len(r.refs)
+	done := len(r.contents)
 	if !all {
 		done--
 	}
 	for i := range done {
 		f := &r.files[r.first+i]
-		if f.Content, err = r.session.PutContent(ctx, r.refs[i]); err != nil {
+		if f.Content, err = r.contents[i].Finish(ctx); err != nil {
 			return err
 		}
 		if !f.IsDir() {
@@ -113,6 +114,6 @@ func (r *reencoder) flush(ctx context.Context, all bool) error {
 		}
 	}
 	r.first += done
-	r.refs = r.refs[done:]
+	r.contents = slices.Delete(r.contents, 0, done)
 	return nil
 }

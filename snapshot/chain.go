@@ -1,0 +1,85 @@
+package snapshot
+
+import (
+	"context"
+	"sync"
+
+	"github.com/holdstill/holdstill/repo"
+)
+
+// maxEarly is how many segments of a file may be read before the first that is missing is.
+// Each is kept as a list of its chunks until then, of some 20 KiB. It is large, so that a
+// worker seldom waits for another.
+const maxEarly = 256
+
+// chain makes the content of a file from its segments, which come in any order. It is safe
+// for concurrent use, but for content, which belongs to whoever was told that all is there.
+type chain struct {
+	content *repo.ContentWriter
+	total   int
+
+	// mu guards the rest.
+	mu sync.Mutex
+	// next is the first segment that content lacks, early has those after it that came
+	// already.
+	next  int
+	early map[int][]repo.Ref
+	// busy is set while somebody hands segments to content.
+	busy bool
+	// moved is closed when next grows.
+	moved chan struct{}
+}
+
+func newChain(session *repo.Session, segments int) *chain {
+	return &chain{
+		content: session.NewContentWriter(), total: segments, early: make(map[int][]repo.Ref), moved: make(chan struct{}),
+	}
+}
+
+// wait waits until segment n is not too far ahead. Segments must be given out in their
+// order: then whoever has the first that is missing does not wait.
+func (c *chain) wait(ctx context.Context, n int) error {
+	for {
+		c.mu.Lock()
+		near, moved := n-c.next < maxEarly, c.moved
+		c.mu.Unlock()
+		if near {
+			return nil
+		}
+		select {
+		case <-moved:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// put takes the chunks of segment n, and reports to one caller that the content has all
+// segments. After an error nobody may use the chain.
+func (c *chain) put(ctx context.Context, n int, refs []repo.Ref) (complete bool, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.early[n] = refs
+	if c.busy {
+		return false, nil // who is busy comes to it
+	}
+	for {
+		refs, ok := c.early[c.next]
+		if !ok {
+			return c.next == c.total, nil
+		}
+		delete(c.early, c.next)
+		c.busy = true
+		c.mu.Unlock()
+		// It may have to store a node, and so to wait.
+		err := c.content.Add(ctx, refs...)
+		c.mu.Lock()
+		if err != nil {
+			return false, err
+		}
+		c.busy = false
+		c.next++
+		close(c.moved)
+		c.moved = make(chan struct{})
+	}
+}
