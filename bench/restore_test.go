@@ -11,100 +11,34 @@ import (
 	"time"
 
 	"gocloud.dev/blob"
-	"gocloud.dev/blob/driver"
-	"gocloud.dev/gcerrors"
 
 	"github.com/holdstill/holdstill/bench/rows"
 	"github.com/holdstill/holdstill/repo/localblob"
+	"github.com/holdstill/holdstill/repo/repotest"
 	"github.com/holdstill/holdstill/snapshot"
 )
 
-// distant is a bucket for reading whose every request takes a while, as in a store that
-// is far away.
-type distant struct {
-	inner *blob.Bucket
-	delay time.Duration
-}
-
+// newDistant returns a bucket whose every request but the questions for attributes takes a
+// while, as in a store that is far away.
 func newDistant(tb testing.TB, dir string, delay time.Duration) *blob.Bucket {
 	inner, err := localblob.OpenBucket(dir, nil)
 	if err != nil {
 		tb.Fatal(err)
 	}
-	b := blob.NewBucket(&distant{inner, delay})
+	b := repotest.NewHooked(inner)
+	b.Hook(func(ctx context.Context, r repotest.Request) error {
+		if r.Verb == repotest.VerbSize {
+			return nil
+		}
+		select {
+		case <-time.After(delay):
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	})
 	tb.Cleanup(func() { _ = errors.Join(b.Close(), inner.Close()) })
-	return b
-}
-
-func (d *distant) wait(ctx context.Context) error {
-	select {
-	case <-time.After(d.delay):
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
-func (d *distant) NewRangeReader(ctx context.Context, key string, offset, length int64, _ *driver.ReaderOptions) (driver.Reader, error) {
-	if err := d.wait(ctx); err != nil {
-		return nil, err
-	}
-	r, err := d.inner.NewRangeReader(ctx, key, offset, length, nil)
-	if err != nil {
-		return nil, err
-	}
-	return distantReader{r}, nil
-}
-
-type distantReader struct{ *blob.Reader }
-
-func (r distantReader) Attributes() *driver.ReaderAttributes {
-	return &driver.ReaderAttributes{ContentType: r.ContentType(), ModTime: r.ModTime(), Size: r.Size()}
-}
-func (distantReader) As(any) bool { return false }
-
-func (d *distant) ListPaged(ctx context.Context, opts *driver.ListOptions) (*driver.ListPage, error) {
-	if err := d.wait(ctx); err != nil {
-		return nil, err
-	}
-	page := &driver.ListPage{}
-	it := d.inner.List(&blob.ListOptions{Prefix: opts.Prefix, Delimiter: opts.Delimiter})
-	for {
-		o, err := it.Next(ctx)
-		if err == io.EOF {
-			return page, nil
-		}
-		if err != nil {
-			return nil, err
-		}
-		page.Objects = append(page.Objects, &driver.ListObject{Key: o.Key, Size: o.Size, ModTime: o.ModTime, IsDir: o.IsDir})
-	}
-}
-
-func (d *distant) Attributes(ctx context.Context, key string) (*driver.Attributes, error) {
-	a, err := d.inner.Attributes(ctx, key)
-	if err != nil {
-		return nil, err
-	}
-	return &driver.Attributes{Size: a.Size, ModTime: a.ModTime}, nil
-}
-
-func (d *distant) ErrorCode(err error) gcerrors.ErrorCode { return gcerrors.Code(err) }
-func (d *distant) As(any) bool                            { return false }
-func (d *distant) ErrorAs(error, any) bool                { return false }
-func (d *distant) Close() error                           { return nil }
-
-func (d *distant) NewTypedWriter(context.Context, string, string, *driver.WriterOptions) (driver.Writer, error) {
-	return nil, errors.ErrUnsupported
-}
-func (d *distant) Copy(context.Context, string, string, *driver.CopyOptions) error {
-	return errors.ErrUnsupported
-}
-func (d *distant) Delete(context.Context, string, *driver.DeleteOptions) error {
-	return errors.ErrUnsupported
-}
-func (d *distant) SignedURL(context.Context, string, *driver.SignedURLOptions) (string, error) {
-	return "", errors.ErrUnsupported
+	return b.Bucket
 }
 
 // BenchmarkRestoreDistant restores from a store of 50 ms, and reads one file of it of 32

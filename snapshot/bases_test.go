@@ -14,9 +14,9 @@ import (
 	"testing/fstest"
 
 	"gocloud.dev/blob"
-	"gocloud.dev/blob/driver"
 
 	"github.com/holdstill/holdstill/repo"
+	"github.com/holdstill/holdstill/repo/repotest"
 	"github.com/holdstill/holdstill/snapshot"
 )
 
@@ -301,31 +301,23 @@ func TestFilesWrittenAnewAreNotComparedForLong(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			src := &memory{files: fstest.MapFS{"a.db": {Data: data}}, hint: pagedHint}
-			d := &countingDriver{failingDriver: failingDriver{inner: newBucket(t)}}
-			bucket := blob.NewBucket(d)
-			t.Cleanup(func() { bucket.Close() })
-			e := openEngine(t, snapshot.Config{Bucket: bucket, Sources: map[string]snapshot.Source{"kv": src}, Workers: 1})
+			var reads atomic.Int64
+			bucket := newHooked(t, newBucket(t))
+			bucket.Hook(func(_ context.Context, r repotest.Request) error {
+				if r.Verb == repotest.VerbRead && strings.HasPrefix(r.Key, "pack/") {
+					reads.Add(1)
+				}
+				return nil
+			})
+			e := openEngine(t, snapshot.Config{Bucket: bucket.Bucket, Sources: map[string]snapshot.Source{"kv": src}, Workers: 1})
 			create(t, e, snapshot.CreateOptions{})
 			src.files["a.db"] = &fstest.MapFile{Data: tt.next}
-			d.reads.Store(0)
+			reads.Store(0)
 			s := create(t, e, snapshot.CreateOptions{})
-			if n := d.reads.Load(); n < tt.least || n > tt.most || s.Stats.BytesDelta < tt.delta {
+			if n := reads.Load(); n < tt.least || n > tt.most || s.Stats.BytesDelta < tt.delta {
 				t.Errorf("%d requests, %+v", n, s.Stats)
 			}
 			wantFile(t, e, s.ID, "kv/a.db", tt.next)
 		})
 	}
-}
-
-// countingDriver counts the requests that read packs.
-type countingDriver struct {
-	failingDriver
-	reads atomic.Int64
-}
-
-func (d *countingDriver) NewRangeReader(ctx context.Context, key string, offset, length int64, opts *driver.ReaderOptions) (driver.Reader, error) {
-	if strings.HasPrefix(key, "pack/") {
-		d.reads.Add(1)
-	}
-	return d.failingDriver.NewRangeReader(ctx, key, offset, length, opts)
 }

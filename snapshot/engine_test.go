@@ -20,6 +20,7 @@ import (
 
 	"github.com/holdstill/holdstill/lock"
 	"github.com/holdstill/holdstill/repo"
+	"github.com/holdstill/holdstill/repo/repotest"
 	"github.com/holdstill/holdstill/snapshot"
 )
 
@@ -75,6 +76,12 @@ func (m *memory) Pin(ctx context.Context) (*snapshot.View, error) {
 
 func newBucket(t testing.TB) *blob.Bucket {
 	b := memblob.OpenBucket(nil)
+	t.Cleanup(func() { b.Close() })
+	return b
+}
+
+func newHooked(t testing.TB, inner *blob.Bucket) *repotest.HookedBucket {
+	b := repotest.NewHooked(inner)
 	t.Cleanup(func() { b.Close() })
 	return b
 }

@@ -17,6 +17,7 @@ import (
 
 	"github.com/holdstill/holdstill/lock"
 	"github.com/holdstill/holdstill/repo"
+	"github.com/holdstill/holdstill/repo/repotest"
 	"github.com/holdstill/holdstill/snapshot"
 )
 
@@ -340,19 +341,20 @@ func TestProgress(t *testing.T) {
 }
 
 func TestFullDisk(t *testing.T) {
-	bucket, fail := failingBucket(t, func(key string) error {
-		if strings.HasPrefix(key, "pack/") {
-			return fmt.Errorf("write %s: %w", key, syscall.ENOSPC)
+	bucket := newHooked(t, newBucket(t))
+	e := openEngine(t, snapshot.Config{Bucket: bucket.Bucket, Sources: map[string]snapshot.Source{"a": &memory{files: sample()}}})
+	for _, verb := range []repotest.Verb{repotest.VerbWrite, repotest.VerbCreate} {
+		bucket.Hook(func(_ context.Context, r repotest.Request) error {
+			if r.Verb == verb && strings.HasPrefix(r.Key, "pack/") {
+				return fmt.Errorf("write %s: %w", r.Key, syscall.ENOSPC)
+			}
+			return nil
+		})
+		if _, err := e.Create(t.Context(), snapshot.CreateOptions{}); !errors.Is(err, syscall.ENOSPC) {
+			t.Errorf("%s: %v", verb, err)
 		}
-		return nil
-	})
-	e := openEngine(t, snapshot.Config{Bucket: bucket, Sources: map[string]snapshot.Source{"a": &memory{files: sample()}}})
-	*fail = true
-	_, err := e.Create(t.Context(), snapshot.CreateOptions{})
-	if !errors.Is(err, syscall.ENOSPC) {
-		t.Errorf("error %v", err)
 	}
-	*fail = false
+	bucket.Hook(nil)
 	if s := create(t, e, snapshot.CreateOptions{}); s.Stats.BytesNew == 0 {
 		t.Errorf("stats %+v", s.Stats)
 	}

@@ -16,50 +16,48 @@ import (
 	"time"
 
 	"gocloud.dev/blob"
-	"gocloud.dev/blob/driver"
 
 	"github.com/holdstill/holdstill/repo"
+	"github.com/holdstill/holdstill/repo/repotest"
 	"github.com/holdstill/holdstill/snapshot"
 )
 
-// distantDriver is a store that takes its time, and counts.
-type distantDriver struct {
-	failingDriver
-	delay time.Duration
-
+// distant is a store that takes its time, and counts.
+type distant struct {
 	mu sync.Mutex
 	// requests and bytes are of reads of packs, most is how many were under way at once.
 	requests, under, most int
 	bytes                 int64
 }
 
-func newDistant(t testing.TB, inner *blob.Bucket, delay time.Duration) (*distantDriver, *blob.Bucket) {
-	d := &distantDriver{failingDriver: failingDriver{inner: inner}, delay: delay}
-	b := blob.NewBucket(d)
-	t.Cleanup(func() { b.Close() })
-	return d, b
-}
-
-func (d *distantDriver) NewRangeReader(ctx context.Context, key string, offset, length int64, opts *driver.ReaderOptions) (driver.Reader, error) {
-	if strings.HasPrefix(key, "pack/") {
-		d.mu.Lock()
-		d.requests++
-		d.under++
-		d.most = max(d.most, d.under)
-		d.bytes += length
-		d.mu.Unlock()
-		defer func() {
+func newDistant(t testing.TB, inner *blob.Bucket, delay time.Duration) (*distant, *blob.Bucket) {
+	d := &distant{}
+	b := newHooked(t, inner)
+	b.Hook(func(ctx context.Context, r repotest.Request) error {
+		if r.Verb != repotest.VerbRead {
+			return nil
+		}
+		if strings.HasPrefix(r.Key, "pack/") {
 			d.mu.Lock()
-			d.under--
+			d.requests++
+			d.under++
+			d.most = max(d.most, d.under)
+			d.bytes += r.Length
 			d.mu.Unlock()
-		}()
-	}
-	select {
-	case <-time.After(d.delay):
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	}
-	return d.failingDriver.NewRangeReader(ctx, key, offset, length, opts)
+			defer func() {
+				d.mu.Lock()
+				d.under--
+				d.mu.Unlock()
+			}()
+		}
+		select {
+		case <-time.After(delay):
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	})
+	return d, b.Bucket
 }
 
 // manyFiles is a database of large and small files in two generations, of which the
@@ -122,8 +120,8 @@ func TestRestoreReadsPacksOnce(t *testing.T) {
 		t.Fatalf("nothing is stored as a difference: %+v", second.Stats)
 	}
 	for id, size := range map[string]int64{first.ID: firstSize, second.ID: stored()} {
-		d, distant := newDistant(t, bucket, 3*time.Millisecond)
-		far := openEngine(t, snapshot.Config{Bucket: distant, Options: options})
+		d, bucket := newDistant(t, bucket, 3*time.Millisecond)
+		far := openEngine(t, snapshot.Config{Bucket: bucket, Options: options})
 		to := filepath.Join(t.TempDir(), "to")
 		result, err := far.Restore(t.Context(), id, snapshot.RestoreOptions{To: to, Source: "kv"})
 		if err != nil {

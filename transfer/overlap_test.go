@@ -8,7 +8,6 @@ import (
 
 	"golang.org/x/time/rate"
 
-
 	"github.com/holdstill/holdstill/repo"
 	"github.com/holdstill/holdstill/snapshot"
 	"github.com/holdstill/holdstill/transfer"
