@@ -22,7 +22,9 @@
 //	GET  /backups/create/streamed/websocket            the same over a WebSocket
 //	GET  /backups/streamed/progress                    all creations and restores under way
 //	POST /backups/{b}/delete                           delete a backup
+//	POST /connect                                      who the server is; clients begin with it
 //	GET  /.well-known/health                           whether the server is up
+//	GET  /.well-known/version                          the version of the database, as text
 //	GET  /openapi.json                                 this list, as an OpenAPI 3.1 document
 //
 // # Backups and snapshots

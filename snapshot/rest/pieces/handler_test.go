@@ -179,7 +179,7 @@ func TestAuthorize(t *testing.T) {
 		}
 	})
 	want := map[string]pieces.Action{}
-	for _, path := range []string{"GET /backups", "GET /backup/x", "GET /backup/x/creation/status", "GET /backup/x/restoration/status", "GET /backups/streamed/progress"} {
+	for _, path := range []string{"GET /backups", "GET /backup/x", "GET /backup/x/creation/status", "GET /backup/x/restoration/status", "GET /backups/streamed/progress", "POST /connect", "GET /.well-known/version"} {
 		want[path] = pieces.ActionRead
 	}
 	for _, path := range []string{"POST /backup", "POST /backup/asset", "POST /backups/create", "POST /backups/create/streamed", "GET /backups/create/streamed/websocket", "POST /backup/x/creation/cancel"} {

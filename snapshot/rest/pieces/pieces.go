@@ -35,8 +35,8 @@ var (
 // An Action is what a request wants to do, for Options.Authorize.
 type Action string
 
-// The actions. ActionRead is that of everything that changes nothing: listings, status and
-// progress. A cancel has the action of what it ends.
+// The actions. ActionRead is that of everything that changes nothing: listings, status,
+// progress, connect and the version. A cancel has the action of what it ends.
 const (
 	ActionRead    Action = "read"
 	ActionCreate  Action = "create"
@@ -233,7 +233,9 @@ func (h *Handler) addRoutes() {
 		{"GET", "/backups/create/streamed/websocket", ActionCreate, h.createWebSocket},
 		{"GET", "/backups/streamed/progress", ActionRead, h.progress},
 		{"POST", "/backups/{backup}/delete", ActionDelete, h.deleteBackup},
+		{"POST", "/connect", ActionRead, h.connect},
 		{"GET", "/.well-known/health", "", h.health},
+		{"GET", "/.well-known/version", ActionRead, h.version},
 		{"GET", "/openapi.json", "", h.openAPI},
 	}
 	for _, route := range h.routes {

@@ -7,7 +7,8 @@ const readline = require("node:readline");
 const client = require("@pieces.app/pieces-os-client");
 
 const configuration = new client.Configuration({ basePath: process.argv[2] });
-const apis = { BackupApi: new client.BackupApi(configuration), BackupsApi: new client.BackupsApi(configuration) };
+const backups = { BackupApi: new client.BackupApi(configuration), BackupsApi: new client.BackupsApi(configuration) };
+const apis = { ...backups, ConnectorApi: new client.ConnectorApi(configuration), WellKnownApi: new client.WellKnownApi(configuration) };
 
 // The client's own functions make its models of what stands in a call as JSON.
 const models = {
@@ -15,6 +16,7 @@ const models = {
   assets: client.AssetsFromJSON,
   backup2: client.BackupFromJSON,
   seededBackup: client.SeededBackupFromJSON,
+  seededConnectorConnection: client.SeededConnectorConnectionFromJSON,
 };
 
 function print(line) {
@@ -36,7 +38,7 @@ async function call({ id, api, method, params }) {
 }
 
 const calls = [];
-for (const [api, object] of Object.entries(apis)) {
+for (const [api, object] of Object.entries(backups)) {
   for (const method of Object.getOwnPropertyNames(Object.getPrototypeOf(object))) {
     if (method !== "constructor" && !method.endsWith("Raw")) {
       calls.push(`${api}.${method}`);

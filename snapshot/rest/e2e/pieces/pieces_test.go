@@ -150,6 +150,45 @@ func TestClient(t *testing.T) {
 	c.checkAll()
 }
 
+// TestConnect does what programs do before their first call: look for the server, ask its version, and
+// connect.
+func TestConnect(t *testing.T) {
+	s := newServer(t)
+	c := startClient(t, s.url)
+	if got := do[string](c, "WellKnownApi", "getWellKnownHealth"); strings.TrimSpace(got) != "ok" {
+		t.Errorf("%q", got)
+	}
+	if got := do[string](c, "WellKnownApi", "getWellKnownVersion"); got != "11.0.1" {
+		t.Errorf("%q", got)
+	}
+	type connection struct {
+		OS          string
+		Application struct {
+			ID, Name, Version, Platform, Privacy string
+			Onboarded                            bool
+		}
+		Health struct{ OS struct{ ID, Version string } }
+	}
+	seed := map[string]any{"application": map[string]any{"name": "VS_CODE", "version": "1.20.0", "platform": "MACOS", "privacy": "OPEN"}}
+	got := do[connection](c, "ConnectorApi", "connect", "seededConnectorConnection", seed)
+	app := got.Application
+	if app.Name != "VS_CODE" || app.Version != "1.20.0" || app.Platform != "MACOS" || app.Privacy != "OPEN" || !app.Onboarded || app.ID == "" {
+		t.Errorf("%+v", app)
+	}
+	if got.OS == "" || got.Health.OS.ID != got.OS || got.Health.OS.Version != "11.0.1" {
+		t.Errorf("%+v", got)
+	}
+	if diff := cmp.Diff(got, do[connection](c, "ConnectorApi", "connect", "seededConnectorConnection", seed)); diff != "" {
+		t.Error(diff)
+	}
+	if got := do[connection](c, "ConnectorApi", "connect"); got.Application.Name != "UNKNOWN" {
+		t.Errorf("%+v", got)
+	}
+	if unseen := s.checker.Unseen(); slices.Contains(unseen, "POST /connect") || slices.Contains(unseen, "GET /.well-known/version") {
+		t.Errorf("not seen by the checker: %s", unseen)
+	}
+}
+
 // cancelCreation cancels a creation of which the client sees the progress.
 func cancelCreation(t *testing.T, s *server, c *client) {
 	before := do[backups](c, "BackupsApi", "backupsSnapshot")
