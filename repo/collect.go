@@ -130,7 +130,8 @@ func (r *Repository) Collect(ctx context.Context, opts CollectOptions) (*Collect
 	if !slices.Contains(r.config.Requires, featureLeases) {
 		return nil, fmt.Errorf("%w: copy its snapshots to a new one", ErrNoLeases)
 	}
-	c := &collector{repo: r, opts: opts, result: &CollectResult{}, clock: r.clock, fault: r.collectFault, watched: make(map[sessionID]sighting)}
+	c := &collector{repo: r, opts: opts, result: &CollectResult{}, clock: r.clock, fault: r.collectFault}
+	c.watched, c.damaged = make(map[sessionID]sighting), make(map[packID]bool)
 	if c.clock == nil {
 		c.clock = realClock{time.Now()}
 	}
@@ -153,6 +154,8 @@ type collector struct {
 	snapshots int
 	// watched says when the state of a lease was first seen.
 	watched map[sessionID]sighting
+	// damaged are packs with chunks that could not be read.
+	damaged map[packID]bool
 }
 
 func (c *collector) progress(phase CollectPhase, done, total int64) {
@@ -174,16 +177,9 @@ func (c *collector) run(ctx context.Context) error {
 	if err := c.strayAttachments(ctx); err != nil {
 		return err
 	}
-	m, err := c.mark(ctx, planID{}, nil)
+	m, dead, repack, err := c.choosePacks(ctx)
 	if err != nil {
 		return err
-	}
-	dead, repack := c.pick(m)
-	if c.fault != faultForgetHolders {
-		dead, repack = m.settle(dead, repack, c.opts.MinDead > 0)
-		if err := m.unknown(slices.Concat(dead, repack)); err != nil {
-			return err
-		}
 	}
 	c.tell(m)
 	if c.opts.DryRun {
@@ -207,6 +203,28 @@ func (c *collector) run(ctx context.Context) error {
 		condemned = condemned[n:]
 	}
 	return nil
+}
+
+// choosePacks finds out what snapshots need, and says which packs are dead and which are to be
+// repacked.
+func (c *collector) choosePacks(ctx context.Context) (m *marks, dead, repack []packID, err error) {
+	for {
+		if m, err = c.mark(ctx, planID{}, nil); err != nil {
+			return nil, nil, nil, err
+		}
+		dead, repack = c.pick(m)
+		if c.fault != faultForgetHolders {
+			dead, repack = m.settle(dead, repack, c.opts.MinDead > 0)
+			if err := m.unknown(slices.Concat(dead, repack)); err != nil {
+				return nil, nil, nil, err
+			}
+		}
+		// Each time around it knows of more packs that are damaged.
+		damage, err := c.verifyKept(ctx, m, slices.Concat(dead, repack))
+		if err != nil || !damage {
+			return m, dead, repack, err
+		}
+	}
 }
 
 // tell fills in what was found.

@@ -53,6 +53,8 @@ type markedPack struct {
 	// avoid: it is condemned, and nothing is kept there that
 	// is elsewhere. unusable: it is condemned by another plan, or not there.
 	avoid, unusable bool
+	// damaged: a chunk in it could not be read. What is kept there is kept everywhere.
+	damaged bool
 	// unread says why it is unknown what differences in the pack build on.
 	unread error
 }
@@ -194,7 +196,8 @@ func (m *marks) keep(i int) {
 }
 
 // choose decides for every chunk that is needed at which place it is kept: in full before
-// as a difference, elsewhere before in a condemned pack, and then where most else is kept.
+// as a difference, elsewhere before in a damaged or a condemned pack, and then where most else
+// is kept. If the best place is in a damaged pack the others stay too.
 func (m *marks) choose() {
 	for i := range m.flags {
 		m.flags[i] &^= markKept
@@ -218,8 +221,14 @@ func (m *marks) choose() {
 					best = i
 				}
 			}
-			if best >= 0 && (usable == 1) == (pass == 0) && m.flags[first]&markTwin == 0 {
-				m.keep(best)
+			if best < 0 || (usable == 1) != (pass == 0) || m.flags[first]&markTwin != 0 {
+				continue
+			}
+			m.keep(best)
+			for i := first; i < end && m.packs[m.packOf[best]].damaged; i++ {
+				if !m.packs[m.packOf[i]].unusable {
+					m.keep(i)
+				}
 			}
 		}
 	}
@@ -231,6 +240,9 @@ func (m *marks) better(i, k int) bool {
 		return a == 0
 	}
 	a, b := &m.packs[m.packOf[i]], &m.packs[m.packOf[k]]
+	if a.damaged != b.damaged {
+		return b.damaged
+	}
 	if a.avoid != b.avoid {
 		return b.avoid
 	}
@@ -347,6 +359,7 @@ func (c *collector) markOnce(ctx context.Context, plan planID, avoid []packID) (
 	}
 	for i := range m.packs {
 		m.packs[i].unusable = m.packs[i].unusable || others[m.packs[i].id]
+		m.packs[i].damaged = c.damaged[m.packs[i].id]
 	}
 	for _, id := range avoid {
 		if n, ok := m.number[id]; ok {

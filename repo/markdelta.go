@@ -85,23 +85,28 @@ func (m *marks) placeOf(id *chunk.ID) uint32 {
 }
 
 // markBases marks what those chunks are differences to that are kept as differences. Bases
-// are in full themselves, so there is nothing below them.
+// are in full themselves, so there is nothing below them, unless one is kept as a difference too,
+// beside a place in full that is damaged.
 func (m *marks) markBases() error {
-	for _, d := range m.deltas {
-		if !m.keptIn(d.place) {
-			continue
+	for again := true; again; {
+		again = false
+		for _, d := range m.deltas {
+			if !m.keptIn(d.place) {
+				continue
+			}
+			if m.fullPlace(d.base, func(int) bool { return true }) < 0 {
+				return fmt.Errorf("%w: what a difference in %s builds on is in no index in full", ErrMissing, packKey(m.packs[m.packOf[d.place]].id))
+			}
+			again = again || m.flags[d.base]&markNeeded == 0
+			m.needPlaces(int(d.base))
 		}
-		if m.fullPlace(d.base, func(int) bool { return true }) < 0 {
-			return fmt.Errorf("%w: what a difference in %s builds on is in no index in full", ErrMissing, packKey(m.packs[m.packOf[d.place]].id))
+		for i, f := range m.flags {
+			if p := &m.packs[m.packOf[i]]; f&markKept != 0 && f&markDelta != 0 && p.unread != nil {
+				return p.unread
+			}
 		}
-		m.needPlaces(int(d.base))
+		m.choose()
 	}
-	for i, f := range m.flags {
-		if p := &m.packs[m.packOf[i]]; f&markKept != 0 && f&markDelta != 0 && p.unread != nil {
-			return p.unread
-		}
-	}
-	m.choose()
 	return nil
 }
 
