@@ -155,6 +155,9 @@ func TestCollectDebris(t *testing.T) {
 	if err := s.Sync(ctx); err != nil {
 		t.Fatal(err)
 	}
+	if err := s.Alive(ctx); err != nil {
+		t.Errorf("Alive: %v", err)
+	}
 	result := mustCollect(t, r, CollectOptions{LeaseTimeout: time.Hour, MaxWait: time.Nanosecond})
 	if result.PacksDeleted != 0 || result.PacksPending < 3 || len(result.Waited) != 1 {
 		t.Errorf("a writer is under way: %+v", result)
@@ -164,8 +167,14 @@ func TestCollectDebris(t *testing.T) {
 		t.Errorf("a writer was given up: %+v", result)
 	}
 	// The writer was not dead.
+	if err := s.Alive(ctx); !errors.Is(err, ErrGivenUp) {
+		t.Errorf("Alive: %v", err)
+	}
 	if err := s.Commit(ctx, m); !errors.Is(err, ErrGivenUp) {
 		t.Errorf("Commit: %v", err)
+	}
+	if err := s.Alive(ctx); !errors.Is(err, ErrClosed) {
+		t.Errorf("Alive after the end: %v", err)
 	}
 	if _, err := r.Manifest(ctx, "late"); !errors.Is(err, ErrNotFound) {
 		t.Errorf("Manifest: %v", err)

@@ -158,6 +158,25 @@ func (l *lease) end(ctx context.Context) error {
 	return nil
 }
 
+// Alive asks whether a collection has given the session up, or is about to, and fails with
+// ErrGivenUp then, or with ErrClosed after the session's end. It costs one small request. Commit
+// asks as well, but only after it has written the manifest, which keeps its ID from others until
+// the next collection even if it does not count.
+func (s *Session) Alive(ctx context.Context) error {
+	if err := s.state(); err != nil {
+		return err
+	}
+	_, err := s.repo.store.readAll(ctx, closingKey(s.lease.id), maxClosingSize)
+	switch {
+	case errors.Is(err, errKeyMissing):
+		return nil
+	case err != nil:
+		return err
+	}
+	s.lease.unsure.Store(true)
+	return ErrGivenUp
+}
+
 // confirm says whether the session may call its snapshot made, which is in the bucket
 // (step 4 of a commit). If a collection has begun to give the session up, it counts only if
 // it was found in time.

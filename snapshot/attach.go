@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"maps"
 	"time"
 
 	"github.com/holdstill/holdstill/repo"
@@ -57,18 +58,22 @@ func (e *Engine) Attach(ctx context.Context, id, name string, data io.Reader) er
 	if b.Len() > repo.MaxAttachmentSize {
 		return fmt.Errorf("%w: %s has more than the %d bytes allowed", repo.ErrAttachmentSize, name, repo.MaxAttachmentSize)
 	}
-	session, err := e.sessionOf(ctx, id)
-	if err != nil {
-		return err
-	}
-	if session != nil {
-		err = session.PutAttachment(ctx, id, name, b.Bytes())
-		if !errors.Is(err, repo.ErrClosed) && !errors.Is(err, repo.ErrExists) {
+	for session := (*repo.Session)(nil); ; {
+		if session, err = e.sessionAfter(ctx, id, session, true); err != nil {
 			return err
 		}
-		// It has ended since: the snapshot is there, or is not.
+		if session == nil {
+			// Whatever was under way has ended: the snapshot is there, or is not.
+			return e.repo.PutAttachment(ctx, id, name, b.Bytes())
+		}
+		err = session.PutAttachment(ctx, id, name, b.Bytes())
+		if errors.Is(err, repo.ErrExists) {
+			return e.repo.PutAttachment(ctx, id, name, b.Bytes())
+		}
+		if !errors.Is(err, repo.ErrClosed) {
+			return err
+		}
 	}
-	return e.repo.PutAttachment(ctx, id, name, b.Bytes())
 }
 
 // Attachments lists the attachments of a snapshot in the order of their names. It fails
@@ -125,7 +130,7 @@ func (e *Engine) Detach(ctx context.Context, id, name string) error {
 
 // attachable makes sure that there is such a snapshot, or will be.
 func (e *Engine) attachable(ctx context.Context, id string) error {
-	if session, err := e.sessionOf(ctx, id); err == nil && session != nil {
+	if session, err := e.sessionAfter(ctx, id, nil, false); err == nil && session != nil {
 		return nil
 	}
 	_, err := e.repo.Manifest(ctx, id)
@@ -133,13 +138,24 @@ func (e *Engine) attachable(ctx context.Context, id string) error {
 }
 
 // A reservation says that this engine is making a snapshot under an ID that is known
-// before.
+// before. The engine's mu guards all of it.
 type reservation struct {
-	// ready is closed when session is set, or there will be none.
-	ready   chan struct{}
+	// session makes the snapshot; nil as long as it has not begun.
 	session *repo.Session
-	// job is what will make it, nil if that is a call of Create. The engine's mu guards it.
+	// attached is set once somebody may have attached something with the session.
+	attached bool
+	// ended says that there will be no other session.
+	ended bool
+	// changed is closed, and replaced, when one of the above changes what to wait for.
+	changed chan struct{}
+	// job is what will make it, nil if that is a call of Create.
 	job *transfer.Job
+}
+
+// tell wakes those who wait. The caller holds the engine's mu.
+func (r *reservation) tell() {
+	close(r.changed)
+	r.changed = make(chan struct{})
 }
 
 // over says whether the job that was to make the snapshot ended before it began. The caller
@@ -176,9 +192,27 @@ func (e *Engine) reserve(ctx context.Context, id string) (*reservation, error) {
 	if e.reserved == nil {
 		e.reserved = make(map[string]*reservation)
 	}
-	r := &reservation{ready: make(chan struct{})}
+	// Jobs that were aborted while they waited for their turn have left theirs.
+	maps.DeleteFunc(e.reserved, func(_ string, r *reservation) bool { return r.over() })
+	r := &reservation{changed: make(chan struct{})}
 	e.reserved[id] = r
 	return r, nil
+}
+
+// offer makes a session known to those who want to attach something.
+func (e *Engine) offer(r *reservation, session *repo.Session) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	r.session = session
+	r.tell()
+}
+
+// renew says whether another session may take the place of one that has ended: not if something
+// was attached, which is lost.
+func (e *Engine) renew(r *reservation) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return !r.attached
 }
 
 // release gives an ID back.
@@ -188,32 +222,45 @@ func (e *Engine) release(id string, r *reservation) {
 	if e.reserved[id] == r {
 		delete(e.reserved, id)
 	}
-	select {
-	case <-r.ready:
-	default:
-		close(r.ready)
+	if !r.ended {
+		r.ended = true
+		r.tell()
 	}
 }
 
-// sessionOf returns the session that makes a snapshot, waiting for it to begin, or nil.
-func (e *Engine) sessionOf(ctx context.Context, id string) (*repo.Session, error) {
+// sessionAfter returns the session that makes a snapshot, waiting for it to begin, or nil if
+// none does. One that is known to have ended is not returned again. attach says that something
+// will be attached with it.
+func (e *Engine) sessionAfter(ctx context.Context, id string, known *repo.Session, attach bool) (*repo.Session, error) {
 	e.mu.Lock()
 	r := e.reserved[id]
-	var ended <-chan struct{}
-	if r != nil && r.job != nil {
-		ended = r.job.Done()
-	}
 	e.mu.Unlock()
 	if r == nil {
 		return nil, nil
 	}
-	select {
-	case <-r.ready:
-		return r.session, nil
-	case <-ended:
-		return nil, nil
-	case <-ctx.Done():
-		return nil, context.Cause(ctx)
+	for {
+		e.mu.Lock()
+		session, ended, changed := r.session, r.ended, r.changed
+		var over <-chan struct{}
+		if r.job != nil {
+			over = r.job.Done()
+		}
+		fresh := session != nil && session != known && !ended
+		r.attached = r.attached || fresh && attach
+		e.mu.Unlock()
+		switch {
+		case ended:
+			return nil, nil
+		case fresh:
+			return session, nil
+		}
+		select {
+		case <-changed:
+		case <-over:
+			return nil, nil
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
 	}
 }
 

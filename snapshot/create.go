@@ -64,13 +64,20 @@ const idAttempts = 10_000
 //  4. When all of it is durable the manifest is written. From this moment the
 //     snapshot is listed, and before it nothing is.
 //
+// When the process stood still for so long that a collection took the snapshot under way for
+// dead, steps 3 and 4 are done once more, from the same views; the manifest of the first time
+// is listed as well in the rare case that it was written while the collection decided.
+//
 // When Create fails, or ctx ends, or the engine is closed, nothing is listed and
-// what was stored is deleted again. Errors: ErrBadLabel, ErrPattern, ErrNoMatch if the patterns choose nothing, ErrBadID, repo.ErrExists for the ID, ErrNoSources, ErrNotFound
+// what was stored is deleted again. A source that fails to close its View after the snapshot
+// was made is logged. A panic of a source comes out of Create, in whichever goroutine it
+// was, after the same cleaning up. Errors: ErrBadLabel, ErrPattern, ErrNoMatch if the patterns choose nothing, ErrBadID, repo.ErrExists for the ID, ErrNoSources, ErrNotFound
 // for the parent, ErrClosed, a *lock.TimeoutError, a *SourceError around what a
 // source failed with, ErrFileKind and ErrChanged among it, a *BrokenPromiseError,
-// the context's cause, or an error of the repository. A full disk matches
+// the context's cause, repo.ErrGivenUp where the second try met a collection as well or something
+// was attached before it, or an error of the repository. A full disk matches
 // syscall.ENOSPC.
-func (e *Engine) Create(ctx context.Context, opts CreateOptions) (_ *Snapshot, err error) {
+func (e *Engine) Create(ctx context.Context, opts CreateOptions) (s *Snapshot, err error) {
 	if opts.reservation != nil {
 		defer e.release(opts.ID, opts.reservation)
 	}
@@ -101,37 +108,55 @@ func (e *Engine) Create(ctx context.Context, opts CreateOptions) (_ *Snapshot, e
 	if c.parent, err = e.findParent(ctx, opts); err != nil {
 		return nil, err
 	}
-	if err := c.announce(ctx); err != nil {
-		return nil, err
-	}
+	// After a commit this does nothing. It is needed also when a source panics.
 	defer func() {
-		if err != nil && c.session != nil {
+		if c.session != nil {
 			err = errors.Join(err, c.session.Abort(ctx))
 		}
 	}()
+	if err := c.announce(ctx); err != nil {
+		return nil, err
+	}
 	if err := c.pin(ctx); err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, c.closeViews()) }()
-	return c.store(ctx)
+	made := false
+	defer func() {
+		closeErr := c.closeViews()
+		if made && closeErr != nil {
+			// The snapshot is there: who is told that it failed would make another.
+			e.log.Error("a source could not let go of what the snapshot was made from", "snapshot", s.ID, "error", closeErr)
+			closeErr = nil
+		}
+		err = errors.Join(err, closeErr)
+	}()
+	s, err = c.store(ctx)
+	made = err == nil
+	return s, err
 }
 
 // announce begins the session before anything else where the ID is known, so that things
 // can be attached to it.
 func (c *creation) announce(ctx context.Context) error {
-	r := c.opts.reservation
-	if r == nil {
+	if c.opts.reservation == nil {
 		return nil
 	}
+	return c.begin(ctx)
+}
+
+// begin begins the session. When it fails there is none.
+func (c *creation) begin(ctx context.Context) error {
 	session, err := c.engine.repo.NewSession(ctx)
 	if err != nil {
 		return err
 	}
-	if err := session.Reserve(ctx, c.opts.ID); err != nil {
-		return errors.Join(err, session.Abort(ctx))
+	if r := c.opts.reservation; r != nil {
+		if err := session.Reserve(ctx, c.opts.ID); err != nil {
+			return errors.Join(err, session.Abort(ctx))
+		}
+		c.engine.offer(r, session)
 	}
-	c.session, r.session = session, session
-	close(r.ready)
+	c.session = session
 	return nil
 }
 
@@ -211,21 +236,51 @@ func samePatterns(a, b *repo.Partial) bool {
 	return slices.Equal(a.Include, b.Include) && slices.Equal(a.Skip, b.Skip)
 }
 
+// attempts is how often the views are read, at most: once, and again if a collection has
+// taken the first session for dead.
+const attempts = 2
+
 // store reads the views into the repository and commits the snapshot.
 func (c *creation) store(ctx context.Context) (*Snapshot, error) {
 	c.track.enter(PhaseSettle)
 	if err := c.settle(ctx); err != nil {
 		return nil, err
 	}
-	if c.session == nil {
-		session, err := c.engine.repo.NewSession(ctx)
-		if err != nil {
+	for n := 1; ; n++ {
+		m, err := c.attempt(ctx)
+		if err == nil {
+			c.track.finish()
+			return m, nil
+		}
+		// What was stored does not count, but the views are as they were.
+		if !errors.Is(err, repo.ErrGivenUp) || n == attempts || ctx.Err() != nil || !c.again() {
 			return nil, err
 		}
-		c.session = session
+		c.engine.log.Warn("a collection took the snapshot under way for dead, since it had shown no sign of life: reading everything once more", "error", err)
 	}
-	session := c.session
-	c.track.stored = session.BytesStored
+}
+
+// again makes ready for another attempt, unless that could not keep all promises: what
+// somebody has attached meanwhile went with the session.
+func (c *creation) again() bool {
+	if r := c.opts.reservation; r != nil && !c.engine.renew(r) {
+		return false
+	}
+	c.session = nil
+	c.read.Store(0)
+	c.verified.Store(0)
+	c.track.restart()
+	return true
+}
+
+// attempt reads the views and commits the snapshot, in one session.
+func (c *creation) attempt(ctx context.Context) (*Snapshot, error) {
+	if c.session == nil {
+		if err := c.begin(ctx); err != nil {
+			return nil, err
+		}
+	}
+	c.track.count(c.session)
 	var m *Snapshot
 	err := c.keepParent(ctx)
 	if err == nil {
@@ -235,9 +290,8 @@ func (c *creation) store(ctx context.Context) (*Snapshot, error) {
 		err = c.commit(ctx, m)
 	}
 	if err != nil {
-		return nil, errors.Join(preferCause(ctx, err), session.Abort(ctx))
+		return nil, errors.Join(preferCause(ctx, err), c.session.Abort(ctx))
 	}
-	c.track.finish()
 	return m, nil
 }
 
@@ -344,6 +398,12 @@ func (c *creation) commit(ctx context.Context, m *Snapshot) error {
 	m.Stats.BytesNew = c.session.BytesNew()
 	m.Stats.BytesDelta = c.session.BytesDelta()
 	m.Stats.BytesStored = c.session.BytesStored()
+	if c.opts.ID != "" {
+		// A manifest that does not count would keep the ID from the next attempt.
+		if err := c.session.Alive(ctx); err != nil {
+			return err
+		}
+	}
 	for n := 1; ; n++ {
 		m.ID = c.opts.ID
 		if m.ID == "" {

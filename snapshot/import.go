@@ -296,7 +296,7 @@ func (m *importer) begin(ctx context.Context, h *tar.Header) error {
 	if m.session, err = m.engine.repo.NewSession(ctx); err != nil {
 		return err
 	}
-	m.track.stored = m.session.BytesStored
+	m.track.count(m.session)
 	if err := m.session.Reserve(ctx, m.manifest.ID); err != nil {
 		return err
 	}

@@ -37,7 +37,7 @@ func (c *creation) ingest(ctx context.Context, files []*sourceFile) error {
 	workers := min(c.engine.config.Workers, len(work))
 	turns := &turns{start: time.Now()}
 	for range workers {
-		group.Go(func() error {
+		group.Go(relay(func() error {
 			w, err := c.newWorker(newGiveWay(workers, turns))
 			if err != nil {
 				return err
@@ -54,7 +54,7 @@ func (c *creation) ingest(ctx context.Context, files []*sourceFile) error {
 					return err
 				}
 			}
-		})
+		}))
 	}
 	err := group.Wait()
 	if err != nil {
@@ -62,7 +62,7 @@ func (c *creation) ingest(ctx context.Context, files []*sourceFile) error {
 			f.close()
 		}
 	}
-	return err
+	return relayed(err)
 }
 
 // plan divides the files into segments and announces how much there is to do.

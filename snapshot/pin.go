@@ -42,14 +42,14 @@ func (c *creation) prepare(ctx context.Context) error {
 		if !ok {
 			continue
 		}
-		group.Go(func() error {
+		group.Go(relay(func() error {
 			if err := p.Prepare(ctx); err != nil {
 				return &SourceError{Source: name, Op: "prepare", Err: err}
 			}
 			return nil
-		})
+		}))
 	}
-	return group.Wait()
+	return relayed(group.Wait())
 }
 
 // pinAll pins every source, in the order of their names. It runs inside the
@@ -81,27 +81,37 @@ func (c *creation) settle(ctx context.Context) error {
 		if v.Settle == nil {
 			continue
 		}
-		group.Go(func() error {
+		group.Go(relay(func() error {
 			if err := v.Settle(ctx); err != nil {
 				return &SourceError{Source: c.engine.names[i], Op: "settle", Err: err}
 			}
 			return nil
-		})
+		}))
 	}
-	return group.Wait()
+	return relayed(group.Wait())
 }
 
-// closeViews lets go of all views, once.
-func (c *creation) closeViews() error {
-	var errs []error
+// closeViews lets go of all views, each once.
+func (c *creation) closeViews() (err error) {
 	for i, v := range c.views {
-		if v.Close == nil {
+		if v == nil || v.Close == nil {
 			continue
 		}
-		if err := v.Close(); err != nil {
-			errs = append(errs, &SourceError{Source: c.engine.names[i], Op: "close", Err: err})
-		}
+		c.views[i] = nil
+		func() {
+			// If this one panics the others are closed all the same.
+			ended := false
+			defer func() {
+				if !ended {
+					err = errors.Join(err, c.closeViews())
+				}
+			}()
+			if closeErr := v.Close(); closeErr != nil {
+				err = errors.Join(err, &SourceError{Source: c.engine.names[i], Op: "close", Err: closeErr})
+			}
+			ended = true
+		}()
 	}
 	c.views = nil
-	return errors.Join(errs...)
+	return err
 }

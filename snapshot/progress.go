@@ -4,6 +4,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/holdstill/holdstill/repo"
 )
 
 // Phase says what a long call is busy with.
@@ -44,16 +46,16 @@ const progressInterval = 100 * time.Millisecond
 type tracker struct {
 	report func(Progress)
 	start  time.Time
-	stored func() int64
 
 	filesDone, filesTotal atomic.Int64
 	bytesDone, bytesTotal atomic.Int64
 	// next is the earliest time of the next report, in nanoseconds after start.
 	next atomic.Int64
 
-	// mu is held while report runs, and guards phase.
-	mu    sync.Mutex
-	phase Phase
+	// mu is held while report runs, and guards what follows.
+	mu     sync.Mutex
+	phase  Phase
+	stored func() int64
 }
 
 func newTracker(report func(Progress)) *tracker {
@@ -69,6 +71,20 @@ func (t *tracker) enter(p Phase) {
 	defer t.mu.Unlock()
 	t.phase = p
 	t.send()
+}
+
+// count takes Progress.BytesStored from a session.
+func (t *tracker) count(s *repo.Session) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.stored = s.BytesStored
+}
+
+// restart counts from the beginning again, with totals that are not known.
+func (t *tracker) restart() {
+	for _, n := range []*atomic.Int64{&t.filesDone, &t.filesTotal, &t.bytesDone, &t.bytesTotal} {
+		n.Store(0)
+	}
 }
 
 // add counts finished work and reports it when the last report is old enough.

@@ -9,6 +9,7 @@ import (
 	"runtime/debug"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 )
@@ -304,7 +305,9 @@ func (j *Jobs) work(ctx context.Context, job *Job, run func(context.Context, *Re
 	defer func() {
 		if p := recover(); p != nil {
 			j.opts.Logger.Error("a job panicked", "job", job.ID(), "panic", p, "stack", string(debug.Stack()))
-			err = fmt.Errorf("%w: %v", ErrPanic, p)
+			// What was relayed from another goroutine has its stack below the first line.
+			text, _, _ := strings.Cut(fmt.Sprint(p), "\n")
+			err = fmt.Errorf("%w: %s", ErrPanic, text)
 		}
 	}()
 	return run(ctx, &Reporter{job: job})
