@@ -7,11 +7,12 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/holdstill/holdstill/bench/internal/program"
 )
 
 // settings are what the flags set.
@@ -25,35 +26,30 @@ type settings struct {
 }
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	context.AfterFunc(ctx, stop) // a second interrupt ends the program at once
-	var err error
-	if args := os.Args[1:]; len(args) > 0 && args[0] == childVerb {
-		err = child(ctx, args[1:])
-	} else {
-		err = command(ctx, args, os.Stdout, os.Stderr)
+	ctx, args := program.Context(), os.Args[1:]
+	if len(args) > 0 && args[0] == childVerb {
+		if err := child(ctx, args[1:]); err != nil {
+			fmt.Fprintln(os.Stderr, "deltas:", err)
+			os.Exit(1)
+		}
+		return
 	}
-	if err != nil && !errors.Is(err, flag.ErrHelp) {
-		fmt.Fprintln(os.Stderr, "deltas:", err)
-		os.Exit(1)
-	}
+	os.Exit(program.Run(ctx, "deltas", args, parse, func(ctx context.Context, set settings) error {
+		return measure(ctx, set, os.Stdout, os.Stderr)
+	}))
 }
 
-// command measures and prints the table to out.
-func command(ctx context.Context, args []string, out, progress io.Writer) (err error) {
-	set, err := parse(args, progress)
-	if err != nil {
-		return err
-	}
+// measure measures and prints the table to out.
+func measure(ctx context.Context, set settings, out, progress io.Writer) (err error) {
 	self, err := os.Executable()
 	if err != nil {
 		return err
 	}
-	dir, err := os.MkdirTemp(set.parent, "holdstill-deltas-")
+	dir, remove, err := program.Folder(set.parent, "deltas")
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	defer func() { err = errors.Join(err, remove()) }()
 	b := &bench{dir: dir, set: set, progress: progress}
 	for _, s := range systems(self) {
 		if len(set.only) > 0 && !slices.Contains(set.only, s.name) {
@@ -72,18 +68,17 @@ func command(ctx context.Context, args []string, out, progress io.Writer) (err e
 	return table(out, set, b.systems, figures)
 }
 
-// parse reads the flags. What is wrong with them goes to usage.
+// parse reads the flags. What -help prints goes to usage.
 func parse(args []string, usage io.Writer) (settings, error) {
 	set := settings{}
 	flags := flag.NewFlagSet("deltas", flag.ContinueOnError)
-	flags.SetOutput(usage)
 	mebibytes := flags.Int64("size", 128, "size of each database, in MiB")
 	percents := flags.String("percent", "1,5,20", "shares of the rows to change, in percent")
 	kinds := flags.String("kinds", "meta,sql,json", "databases: kv (Pebble), meta (bbolt), sql (SQLite), json (an export)")
 	only := flags.String("only", "", "names of systems, with commas between them (default: all)")
 	flags.Uint64Var(&set.seed, "seed", 1, "seed of the data")
 	flags.StringVar(&set.parent, "dir", "", "folder to work in (default: the system's temporary folder)")
-	if err := flags.Parse(args); err != nil {
+	if err := program.Parse(flags, args, usage); err != nil {
 		return set, err
 	}
 	set.size = *mebibytes << 20

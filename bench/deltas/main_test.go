@@ -32,7 +32,11 @@ func TestTable(t *testing.T) {
 	var out bytes.Buffer
 	args := []string{"-size", "1", "-percent", "5,50", "-kinds", "sql,meta,kv,json", "-dir", t.TempDir(),
 		"-only", strings.Join([]string{ours, oursFull, calculated}, ",")}
-	if err := command(t.Context(), args, &out, io.Discard); err != nil {
+	set, err := parse(args, io.Discard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := measure(t.Context(), set, &out, io.Discard); err != nil {
 		t.Fatal(err)
 	}
 	for _, want := range []string{"SQLite, 1 MiB", "bbolt, 1 MiB", "Pebble, 1 MiB", "JSON export, 1 MiB", "| 5 % | | 50 % |", "| " + oursFull + " |"} {
@@ -43,8 +47,8 @@ func TestTable(t *testing.T) {
 }
 
 func TestBadArguments(t *testing.T) {
-	for _, args := range [][]string{{"-percent", "0"}, {"-percent", "101"}, {"-percent", "x"}, {"-size", "0"}, {"-kinds", ""}, {"-nothing"}} {
-		if err := command(t.Context(), args, io.Discard, io.Discard); err == nil {
+	for _, args := range [][]string{{"-percent", "0"}, {"-percent", "101"}, {"-percent", "x"}, {"-size", "0"}, {"-kinds", ""}, {"-nothing"}, {"stray"}} {
+		if _, err := parse(args, io.Discard); err == nil {
 			t.Errorf("%q was taken", args)
 		}
 	}

@@ -17,10 +17,10 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
-	"path/filepath"
 
 	"golang.org/x/term"
+
+	"github.com/holdstill/holdstill/bench/internal/program"
 )
 
 // settings are what the flags set.
@@ -34,52 +34,26 @@ type settings struct {
 }
 
 func main() {
-	os.Exit(command(os.Args[1:]))
-}
-
-// command returns the exit code, after all that was deferred has run.
-func command(args []string) int {
-	set, err := parse(args, os.Stdout)
-	if errors.Is(err, flag.ErrHelp) {
-		return 0
-	}
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "demo:", err)
-		return 2
-	}
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	defer stop()
-	context.AfterFunc(ctx, stop) // a second interrupt ends the program at once
-	s := &show{out: os.Stdout, terminal: term.IsTerminal(int(os.Stdout.Fd()))}
-	if err := inFolder(ctx, set, s); err != nil {
-		fmt.Fprintf(os.Stderr, "\ndemo: FAILED: %v\n", err)
-		return 1
-	}
-	return 0
+	os.Exit(program.Run(program.Context(), "demo", os.Args[1:], parse, func(ctx context.Context, set settings) error {
+		return inFolder(ctx, set, &show{out: os.Stdout, terminal: term.IsTerminal(int(os.Stdout.Fd()))})
+	}))
 }
 
 // parse reads the flags. What -help prints goes to usage.
 func parse(args []string, usage io.Writer) (settings, error) {
 	set := settings{}
 	flags := flag.NewFlagSet("demo", flag.ContinueOnError)
-	flags.SetOutput(io.Discard) // errors are printed by the caller
 	mebibytes := flags.Int64("size", 256, "size of the database in MiB")
 	flags.StringVar(&set.parent, "dir", "", "folder to work in; a new folder is made inside it (default: the system's temporary folder)")
 	flags.BoolVar(&set.keep, "keep", false, "keep the working folder, to look at the repositories and the restored database")
 	flags.IntVar(&set.writers, "writers", 4, "how many goroutines write all the time")
 	flags.Float64Var(&set.percent, "update", 5, "percentage of rows to update between the two snapshots")
 	flags.Uint64Var(&set.seed, "seed", 1, "seed of the data")
-	if err := flags.Parse(args); err != nil {
-		if errors.Is(err, flag.ErrHelp) {
-			flags.SetOutput(usage)
-			flags.Usage()
-		}
+	if err := program.Parse(flags, args, usage); err != nil {
 		return set, err
 	}
 	set.size = *mebibytes << 20
 	switch {
-	case flags.NArg() > 0:
-		return set, fmt.Errorf("unexpected argument %q; all settings are flags, see -help", flags.Arg(0))
 	case *mebibytes < 1 || *mebibytes > 1<<20:
 		return set, fmt.Errorf("-size %d is not between 1 and %d MiB", *mebibytes, 1<<20)
 	case set.writers < 1 || set.writers > 100:
@@ -92,18 +66,14 @@ func parse(args []string, usage io.Writer) (settings, error) {
 
 // inFolder runs the demo in a folder of its own.
 func inFolder(ctx context.Context, set settings, s *show) (err error) {
-	dir, err := os.MkdirTemp(set.parent, "holdstill-demo-")
+	dir, remove, err := program.Folder(set.parent, "demo")
 	if err != nil {
-		return fmt.Errorf("cannot make a working folder: %w", err)
-	}
-	// The engine wants absolute paths, and -dir may be relative.
-	if dir, err = filepath.Abs(dir); err != nil {
 		return err
 	}
 	if set.keep {
 		defer fmt.Fprintf(s.out, "\nKept: %s\n", dir)
 	} else {
-		defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+		defer func() { err = errors.Join(err, remove()) }()
 	}
 	return run(ctx, dir, set, s)
 }

@@ -55,11 +55,11 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/holdstill/holdstill/bench/internal/program"
 )
 
 // settings are what the flags set.
@@ -82,34 +82,15 @@ type settings struct {
 }
 
 func main() {
-	os.Exit(command(os.Args[1:]))
-}
-
-// command returns the exit code, after all that was deferred has run.
-func command(args []string) int {
-	set, err := parse(args, os.Stdout)
-	if errors.Is(err, flag.ErrHelp) {
-		return 0
-	}
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "load:", err)
-		return 2
-	}
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	defer stop()
-	context.AfterFunc(ctx, stop) // a second interrupt ends the program at once
-	if err := inFolder(ctx, set, os.Stdout); err != nil {
-		fmt.Fprintf(os.Stderr, "\nload: FAILED: %v\n", err)
-		return 1
-	}
-	return 0
+	os.Exit(program.Run(program.Context(), "load", os.Args[1:], parse, func(ctx context.Context, set settings) error {
+		return inFolder(ctx, set, os.Stdout)
+	}))
 }
 
 // parse reads the flags. What -help prints goes to usage.
 func parse(args []string, usage io.Writer) (settings, error) {
 	set := settings{}
 	flags := flag.NewFlagSet("load", flag.ContinueOnError)
-	flags.SetOutput(io.Discard) // errors are printed by the caller
 	flags.StringVar(&set.parent, "dir", "", "folder to work in; a new folder is made inside it (default: the system's temporary folder)")
 	flags.IntVar(&set.writers, "writers", 4, "how many goroutines commit")
 	flags.Float64Var(&set.rate, "rate", 1000, "commits per second of each writer, 10 to 100000; 0 is one after the other, as fast as they can")
@@ -125,11 +106,7 @@ func parse(args []string, usage io.Writer) (settings, error) {
 	flags.BoolVar(&set.begin, "begin", false, "writers use Gate.Begin and not a session")
 	flags.BoolVar(&set.full, "full", false, "take every snapshot into an empty repository: all is read, encoded and stored")
 	flags.Uint64Var(&set.seed, "seed", 1, "seed of the data")
-	if err := flags.Parse(args); err != nil {
-		if errors.Is(err, flag.ErrHelp) {
-			flags.SetOutput(usage)
-			flags.Usage()
-		}
+	if err := program.Parse(flags, args, usage); err != nil {
 		return set, err
 	}
 	set.span, set.every = inSeconds(*seconds), inSeconds(*every)
@@ -138,8 +115,6 @@ func parse(args []string, usage io.Writer) (settings, error) {
 		return set, err
 	}
 	switch {
-	case flags.NArg() > 0:
-		err = fmt.Errorf("unexpected argument %q; all settings are flags, see -help", flags.Arg(0))
 	case set.writers < 1 || set.writers > 100:
 		err = fmt.Errorf("-writers %d is not between 1 and 100", set.writers)
 	case set.rate != 0 && !(set.rate >= 10 && set.rate <= 100_000):
@@ -189,15 +164,10 @@ func choose(list string) (chosen []mode, err error) {
 
 // inFolder runs everything in a folder of its own.
 func inFolder(ctx context.Context, set settings, out io.Writer) (err error) {
-	dir, err := os.MkdirTemp(set.parent, "holdstill-load-")
-	if err != nil {
-		return fmt.Errorf("cannot make a working folder: %w", err)
-	}
-	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	// The engine wants absolute paths, and -dir may be relative.
-	absolute, err := filepath.Abs(dir)
+	dir, remove, err := program.Folder(set.parent, "load")
 	if err != nil {
 		return err
 	}
-	return run(ctx, absolute, set, out)
+	defer func() { err = errors.Join(err, remove()) }()
+	return run(ctx, dir, set, out)
 }

@@ -7,10 +7,10 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
-	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/holdstill/holdstill/bench/internal/program"
 )
 
 // settings are what the flags set.
@@ -27,37 +27,19 @@ type settings struct {
 }
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	context.AfterFunc(ctx, stop) // a second interrupt ends the program at once
-	args := os.Args[1:]
+	ctx, args := program.Context(), os.Args[1:]
 	if len(args) > 0 && args[0] == childVerb {
 		os.Exit(child(ctx, args[1:], os.Stdout, os.Stderr))
 	}
-	os.Exit(command(ctx, args))
-}
-
-// command returns the exit code, after all that was deferred has run.
-func command(ctx context.Context, args []string) int {
-	set, err := parse(args, os.Stdout)
-	if errors.Is(err, flag.ErrHelp) {
-		return 0
-	}
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "peers:", err)
-		return 2
-	}
-	if err := compare(ctx, set, os.Stdout, os.Stderr); err != nil {
-		fmt.Fprintln(os.Stderr, "peers:", err)
-		return 1
-	}
-	return 0
+	os.Exit(program.Run(ctx, "peers", args, parse, func(ctx context.Context, set settings) error {
+		return compare(ctx, set, os.Stdout, os.Stderr)
+	}))
 }
 
 // parse reads the flags. What -help prints goes to usage.
 func parse(args []string, usage io.Writer) (settings, error) {
 	set := settings{}
 	flags := flag.NewFlagSet("peers", flag.ContinueOnError)
-	flags.SetOutput(io.Discard) // errors are printed by the caller
 	mebibytes := flags.Int64("size", 256, "size of the databases together, in MiB")
 	only := flags.String("only", "", "names of peers, with commas between them (default: all)")
 	flags.IntVar(&set.runs, "runs", 1, "how many times each step runs; the table has the medians")
@@ -67,11 +49,7 @@ func parse(args []string, usage io.Writer) (settings, error) {
 	flags.BoolVar(&set.install, "install", false, "install missing peers with apt-get first; needs root")
 	flags.StringVar(&set.markdown, "md", "", "`file` for the Markdown (default: stdout)")
 	flags.StringVar(&set.svg, "svg", "", "`file` for a bar chart")
-	if err := flags.Parse(args); err != nil {
-		if errors.Is(err, flag.ErrHelp) {
-			flags.SetOutput(usage)
-			flags.Usage()
-		}
+	if err := program.Parse(flags, args, usage); err != nil {
 		return set, err
 	}
 	set.size = *mebibytes << 20
@@ -81,8 +59,6 @@ func parse(args []string, usage io.Writer) (settings, error) {
 		}
 	}
 	switch {
-	case flags.NArg() > 0:
-		return set, fmt.Errorf("unexpected argument %q; all settings are flags, see -help", flags.Arg(0))
 	case *mebibytes < 4 || *mebibytes > 1<<20:
 		return set, fmt.Errorf("-size %d is not between 4 and %d MiB", *mebibytes, 1<<20)
 	case set.runs < 1 || set.runs > 100:
@@ -123,15 +99,11 @@ func compare(ctx context.Context, set settings, out, progress io.Writer) (err er
 			return err
 		}
 	}
-	dir, err := os.MkdirTemp(set.parent, "holdstill-peers-")
+	dir, remove, err := program.Folder(set.parent, "peers")
 	if err != nil {
-		return fmt.Errorf("cannot make a working folder: %w", err)
-	}
-	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	// Tools run in other folders, and -dir may be relative.
-	if dir, err = filepath.Abs(dir); err != nil {
 		return err
 	}
+	defer func() { err = errors.Join(err, remove()) }()
 	report, err := measureAll(ctx, dir, peers, set, progress)
 	if err != nil {
 		return err
