@@ -53,10 +53,7 @@ func collect(t *testing.T, r *Repository, c Content) (refs []Ref, nodes map[chun
 // putContent stores a tree in a session of its own.
 func putContent(t *testing.T, r *Repository, refs []Ref) Content {
 	t.Helper()
-	s, err := r.NewSession(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := mustSession(t, r)
 	c, err := s.PutContent(t.Context(), refs)
 	if err != nil {
 		t.Fatal(err)
@@ -96,17 +93,18 @@ func TestContentOfEveryLength(t *testing.T) {
 }
 
 // levelByLevel says what a content is to be, from all its refs at once: FORMAT.md, "Content".
-func levelByLevel(refs []Ref) Content {
+func levelByLevel(t testing.TB, r *Repository, refs []Ref) Content {
+	t.Helper()
 	c := Content{Refs: refs}
 	for len(c.Refs) > inlineRefs {
 		var up []Ref
 		var node []byte
 		var span int64
-		for i, r := range c.Refs {
-			node = appendRef(node, r)
-			span += r.Span
-			if nodeEnd(len(node)/refSize, r.ID) || i+1 == len(c.Refs) {
-				up = append(up, Ref{chunk.Identify(node), span})
+		for i, ref := range c.Refs {
+			node = appendRef(node, ref)
+			span += ref.Span
+			if nodeEnd(len(node)/refSize, ref.ID) || i+1 == len(c.Refs) {
+				up = append(up, Ref{identify(t, r, node), span})
 				node, span = nil, 0
 			}
 		}
@@ -118,10 +116,7 @@ func levelByLevel(refs []Ref) Content {
 // However its refs are told, a content is the same, and a writer keeps few of them.
 func TestContentWriterTakesAnyPortions(t *testing.T) {
 	r := newTestRepo(t, newTestDriver(), Options{})
-	s, err := r.NewSession(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := mustSession(t, r)
 	defer s.Abort(t.Context())
 	for n, portion := range map[int]int{0: 1, 8: 3, 9: 9, 40: 1, 513: 512, 20_000: 1, 70_000: 777, 150_000: 4096} {
 		refs := fakeRefs(n)
@@ -140,7 +135,7 @@ func TestContentWriterTakesAnyPortions(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if diff := cmp.Diff(levelByLevel(refs), got, cmpopts.EquateEmpty()); diff != "" {
+		if diff := cmp.Diff(levelByLevel(t, r, refs), got, cmpopts.EquateEmpty()); diff != "" {
 			t.Errorf("%d refs in portions of %d:\n%s", n, portion, diff)
 		}
 	}
@@ -216,10 +211,7 @@ func TestTableRoundTrip(t *testing.T) {
 	for name, files := range map[string][]File{"none": nil, "one": odd[:1], "odd": odd, "ten thousand": many, "long paths": long} {
 		t.Run(name, func(t *testing.T) {
 			r := newTestRepo(t, newTestDriver(), Options{})
-			s, err := r.NewSession(t.Context())
-			if err != nil {
-				t.Fatal(err)
-			}
+			s := mustSession(t, r)
 			table, err := s.PutTable(t.Context(), slices.Values(files))
 			if err != nil {
 				t.Fatal(err)
@@ -259,10 +251,7 @@ func TestTablesShareBlocks(t *testing.T) {
 		files[i] = fileOf(fmt.Sprintf("f%06d", i))
 	}
 	blocks := func(files []File) map[chunk.ID]bool {
-		s, err := r.NewSession(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
+		s := mustSession(t, r)
 		c, err := s.PutTable(t.Context(), slices.Values(files))
 		if err != nil {
 			t.Fatal(err)
@@ -303,10 +292,7 @@ func TestTablesShareBlocks(t *testing.T) {
 func TestTableRefuses(t *testing.T) {
 	ctx := t.Context()
 	r := newTestRepo(t, newTestDriver(), Options{})
-	s, err := r.NewSession(ctx)
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := mustSession(t, r)
 	defer s.Abort(ctx)
 	change := func(f func(*File)) []File {
 		x := fileOf("x")
