@@ -34,16 +34,9 @@ func TestAddDeltaWithoutABase(t *testing.T) {
 			hurt(d, places[0])
 			var log bytes.Buffer
 			r = openTestRepo(t, d.bucket(t), Options{Logger: slog.New(slog.NewTextHandler(&log, nil))})
-			s, err := r.NewSession(ctx)
-			if err != nil {
-				t.Fatal(err)
-			}
+			s := mustSession(t, r)
 			defer s.Abort(ctx)
-			w, err := s.NewWriter()
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer w.Close()
+			w := mustWriter(t, s)
 			for n := range 3 {
 				if _, fresh, delta, err := w.AddDelta(ctx, edited(plain, 100*n), base); err != nil || !fresh || delta != (name == "sound") {
 					t.Fatal(fresh, delta, err)
@@ -93,15 +86,8 @@ func TestAddDeltaContext(t *testing.T) {
 	r := openTestRepo(t, d.bucket(t), Options{})
 	_, base, _, _ := deltaOf(t, r, "third")
 	before := d.keys("")
-	s, err := r.NewSession(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	w, err := s.NewWriter()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer w.Close()
+	s := mustSession(t, r)
+	w := mustWriter(t, s)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if _, _, _, err := w.AddDelta(ctx, []byte("some rows"), base); !errors.Is(err, context.Canceled) {
@@ -138,16 +124,9 @@ func TestAddEncodedDelta(t *testing.T) {
 		t.Fatal(err)
 	}
 	to := newTwin(t, from)
-	s, err := to.NewSession(ctx)
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := mustSession(t, to)
 	defer s.Abort(ctx)
-	w, err := s.NewWriter()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer w.Close()
+	w := mustWriter(t, s)
 	var be *BaseError
 	if _, err := w.AddEncoded(ctx, delta, codec, stored, size); !errors.Is(err, ErrInvalid) || !errors.As(err, &be) || be.ID != base {
 		t.Errorf("without the base: %v", err)
@@ -195,16 +174,9 @@ func TestNoDeltas(t *testing.T) {
 	r := newTestRepo(t, d, Options{})
 	mustSnapshot(t, r, "base", map[string][]byte{"f": plain}, fixedCutter(t, 4096))
 	r = openTestRepo(t, d.bucket(t), Options{NoDeltas: true})
-	s, err := r.NewSession(ctx)
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := mustSession(t, r)
 	defer s.Abort(ctx)
-	w, err := s.NewWriter()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer w.Close()
+	w := mustWriter(t, s)
 	for _, wantFresh := range []bool{true, false} {
 		id, fresh, delta, err := w.AddDelta(ctx, edited(plain, 100), chunk.Identify(plain))
 		if err != nil || fresh != wantFresh || delta || !s.HasFull(id) || w.bases != nil {

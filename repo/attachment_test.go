@@ -238,10 +238,7 @@ func TestSessionAttachments(t *testing.T) {
 			}
 			if end == "commit" {
 				wantErr(t, "attach after the commit", s.PutAttachment(ctx, "s", "b", nil), ErrClosed)
-				other, err := r.NewSession(ctx)
-				if err != nil {
-					t.Fatal(err)
-				}
+				other := mustSession(t, r)
 				wantErr(t, "reserve what is there", other.Reserve(ctx, "s"), ErrExists)
 				wantErr(t, "attach to what is there", other.PutAttachment(ctx, "s", "b", nil), ErrExists)
 				wantErr(t, "abort", other.Abort(ctx), nil)
@@ -262,10 +259,7 @@ func TestAttachmentsOfAnUnsureCommit(t *testing.T) {
 		return nil
 	}
 	r := newTestRepo(t, d, Options{Retry: Retry{Attempts: 1}})
-	s, err := r.NewSession(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := mustSession(t, r)
 	wantErr(t, "attach", s.PutAttachment(t.Context(), "s", "a", []byte("one")), nil)
 	m, err := stageFiles(t.Context(), s, "s", smallFiles(1), fixedCutter(t, 512))
 	if err != nil {

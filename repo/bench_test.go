@@ -35,15 +35,8 @@ func BenchmarkAdd(b *testing.B) {
 				d := newTestDriver()
 				newTestRepo(b, d, Options{})
 				r := openTestRepo(b, blob.NewBucket(sinkDriver{d}), Options{})
-				s, err := r.NewSession(b.Context())
-				if err != nil {
-					b.Fatal(err)
-				}
-				w, err := s.NewWriter()
-				if err != nil {
-					b.Fatal(err)
-				}
-				defer w.Close()
+				s := mustSession(b, r)
+				w := mustWriter(b, s)
 				data := rowData(1, size)
 				b.SetBytes(int64(size))
 				b.ReportAllocs()
@@ -129,15 +122,8 @@ func BenchmarkAddDelta(b *testing.B) {
 		bases = append(bases, chunk.Identify(data[at:at+piece]))
 	}
 	r = openTestRepo(b, blob.NewBucket(sinkDriver{d}), Options{})
-	s, err := r.NewSession(b.Context())
-	if err != nil {
-		b.Fatal(err)
-	}
-	w, err := s.NewWriter()
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer w.Close()
+	s := mustSession(b, r)
+	w := mustWriter(b, s)
 	b.SetBytes(piece)
 	b.ReportAllocs()
 	for n := uint64(0); b.Loop(); n++ {

@@ -14,10 +14,7 @@ import (
 // addNoise adds a chunk that does not compress, as the session's next pack.
 func addNoise(t testing.TB, s *Session, seed uint64, n int) chunk.ID {
 	t.Helper()
-	w, err := s.NewWriter()
-	if err != nil {
-		t.Fatal(err)
-	}
+	w := mustWriter(t, s)
 	defer w.Close()
 	id, fresh, err := w.Add(t.Context(), noiseData(seed, n))
 	if err != nil || !fresh {
@@ -27,15 +24,6 @@ func addNoise(t testing.TB, s *Session, seed uint64, n int) chunk.ID {
 		t.Fatal(err)
 	}
 	return id
-}
-
-func mustSession(t testing.TB, r *Repository) *Session {
-	t.Helper()
-	s, err := r.NewSession(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return s
 }
 
 // wantHas opens the repository anew, as another process would, and looks for chunks.
@@ -252,10 +240,7 @@ func TestCheckpointLeavesDifferencesWithoutBases(t *testing.T) {
 
 func addPlain(t testing.TB, s *Session, plain []byte) chunk.ID {
 	t.Helper()
-	w, err := s.NewWriter()
-	if err != nil {
-		t.Fatal(err)
-	}
+	w := mustWriter(t, s)
 	defer w.Close()
 	id, _, err := w.Add(t.Context(), plain)
 	if err != nil {

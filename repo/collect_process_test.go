@@ -404,10 +404,7 @@ func wantCrewSnapshot(t *testing.T, r *Repository, id string) {
 func freshSize(t *testing.T, ids []string) int64 {
 	t.Helper()
 	r := openTestRepoIn(t, t.TempDir())
-	s, err := r.NewSession(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := mustSession(t, r)
 	defer s.Abort(t.Context())
 	var last *Manifest
 	for _, id := range ids {

@@ -111,10 +111,7 @@ func TestCollectKeepsBases(t *testing.T) {
 	old := map[string][]byte{"f": noiseData(1, 400<<10), "gone": noiseData(2, 400<<10)}
 	mustSnapshot(t, r, "old", old, cut)
 	files := map[string][]byte{"f": edited(edited(old["f"], 5000), 300_000)}
-	s, err := r.NewSession(ctx)
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := mustSession(t, r)
 	m, err := stageDeltas(ctx, r, s, "new", files, "old", cut)
 	if err != nil {
 		t.Fatal(err)
@@ -143,10 +140,7 @@ func TestCollectDebris(t *testing.T) {
 	r := newTestRepo(t, d, Options{PackSize: 1 << 20})
 	mustSnapshot(t, r, "s", smallFiles(1), fixedCutter(t, 512))
 	packs := len(d.keys(packPrefix))
-	s, err := r.NewSession(ctx)
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := mustSession(t, r)
 	defer s.Abort(ctx)
 	m, err := stageFiles(ctx, s, "late", map[string][]byte{"f": noiseData(3, 3<<20)}, fixedCutter(t, 1<<16))
 	if err != nil {

@@ -29,10 +29,7 @@ func TestUploadsOutliveTheCallThatBeganThem(t *testing.T) {
 			return ctx.Err()
 		}
 	}
-	s, err := r.NewSession(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := mustSession(t, r)
 	call, cancel := context.WithCancel(t.Context())
 	m, err := stageFiles(call, s, "s", smallFiles(1), r.Gear())
 	if err != nil {
@@ -52,10 +49,7 @@ func TestDeadBucket(t *testing.T) {
 	r := newTestRepo(t, d, Options{PackSize: 1 << 20, Uploads: 1})
 	before := d.keys("")
 	stuck := make(chan struct{}, 100)
-	s, err := r.NewSession(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := mustSession(t, r)
 	d.before = func(ctx context.Context, o op) error {
 		if o.kind != "create" {
 			return nil
@@ -64,11 +58,7 @@ func TestDeadBucket(t *testing.T) {
 		<-ctx.Done()
 		return ctx.Err()
 	}
-	w, err := s.NewWriter()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer w.Close()
+	w := mustWriter(t, s)
 	ctx, cancel := context.WithCancelCause(t.Context())
 	cause := errors.New("the operator pressed stop")
 	go func() {
@@ -76,6 +66,7 @@ func TestDeadBucket(t *testing.T) {
 		cancel(cause)
 	}()
 	// The first pack hangs; the second waits for its slot until the context ends.
+	var err error
 	for n := 0; err == nil && n < 100; n++ {
 		_, _, err = w.Add(ctx, noiseData(uint64(n), 200_000))
 	}
@@ -133,10 +124,7 @@ func TestAbortBesideWriters(t *testing.T) {
 		d := newTestDriver()
 		r := newTestRepo(t, d, Options{PackSize: 1 << 20, Uploads: 1})
 		before := d.keys("")
-		s, err := r.NewSession(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
+		s := mustSession(t, r)
 		var group sync.WaitGroup
 		for n := range 3 {
 			group.Go(func() {
@@ -197,10 +185,7 @@ func TestNoGoroutineIsLeft(t *testing.T) {
 	d := newTestDriver()
 	r := newTestRepo(t, d, Options{PackSize: 1 << 20})
 	for n := range 5 {
-		s, err := r.NewSession(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
+		s := mustSession(t, r)
 		m, err := stageFiles(t.Context(), s, fmt.Sprintf("s%d", n), smallFiles(uint64(n)), r.Gear())
 		if err != nil {
 			t.Fatal(err)

@@ -282,10 +282,7 @@ func TestDamagedIndexDoesNotStopWriting(t *testing.T) {
 	wantSnapshot(t, r, "first", snapshots["first"])
 	// An abort cannot know whether such an index names its packs, and keeps them.
 	packs := len(d.keys(packPrefix))
-	s, err := r.NewSession(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := mustSession(t, r)
 	if _, err := stageFiles(t.Context(), s, "x", smallFiles(1), r.Gear()); err != nil {
 		t.Fatal(err)
 	}

@@ -80,10 +80,7 @@ func stageDeltas(ctx context.Context, r *Repository, s *Session, id string, file
 // many plain bytes were stored as such.
 func mustDeltaSnapshot(t testing.TB, r *Repository, id string, files map[string][]byte, parent string, c chunk.Cutter) int64 {
 	t.Helper()
-	s, err := r.NewSession(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := mustSession(t, r)
 	defer s.Abort(t.Context())
 	m, err := stageDeltas(t.Context(), r, s, id, files, parent, c)
 	if err != nil {
@@ -484,10 +481,7 @@ func TestImpossibleDeltas(t *testing.T) {
 			d := newTestDriver()
 			r := newTestRepo(t, d, Options{})
 			pack := putPack(d, tt.add)
-			s, err := r.NewSession(ctx)
-			if err != nil {
-				t.Fatal(err)
-			}
+			s := mustSession(t, r)
 			content, err := s.PutContent(ctx, []Ref{{twoID, 2000}})
 			if err != nil {
 				t.Fatal(err)

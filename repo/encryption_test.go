@@ -352,10 +352,7 @@ func TestSameIdentity(t *testing.T) {
 		from, to := pair[0], pair[1]
 		page := rowData(uint64(n)+5, 4000)
 		mustSnapshot(t, from, fmt.Sprint("s", n), map[string][]byte{"f": page}, fixedCutter(t, 4096))
-		s, err := to.NewSession(ctx)
-		if err != nil {
-			t.Fatal(err)
-		}
+		s := mustSession(t, to)
 		w, err := s.NewWriter()
 		if err != nil {
 			t.Fatal(err)
@@ -404,16 +401,9 @@ func TestSecretsAreNotPrinted(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := r.NewSession(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := mustSession(t, r)
 	defer s.Abort(t.Context())
-	w, err := s.NewWriter()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer w.Close()
+	w := mustWriter(t, s)
 	if _, _, err := w.Add(t.Context(), rowData(1, 500)); err != nil {
 		t.Fatal(err)
 	}

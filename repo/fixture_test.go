@@ -68,6 +68,26 @@ func openTestRepo(t testing.TB, b *blob.Bucket, opts Options) *Repository {
 	return r
 }
 
+func mustSession(t testing.TB, r *Repository) *Session {
+	t.Helper()
+	s, err := r.NewSession(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// mustWriter returns a writer that is closed when the test has ended.
+func mustWriter(t testing.TB, s *Session) *Writer {
+	t.Helper()
+	w, err := s.NewWriter()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(w.Close)
+	return w
+}
+
 // addContent cuts data and adds it.
 func addContent(ctx context.Context, s *Session, w *Writer, c chunk.Cutter, data []byte) (Content, error) {
 	var refs []Ref

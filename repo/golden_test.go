@@ -138,11 +138,9 @@ func writeGolden(t *testing.T) {
 	}
 	for _, id := range slices.Sorted(maps.Keys(goldenPolicies)) {
 		r := openTestRepo(t, b, Options{Policy: goldenPolicies[id]})
-		s, err := r.NewSession(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
+		s := mustSession(t, r)
 		var staged *Manifest
+		var err error
 		if id == "delta" {
 			staged, err = stageDeltas(t.Context(), r, s, id, goldenFiles(id), "balanced", fixedCutter(t, 512))
 		} else {

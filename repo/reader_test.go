@@ -174,14 +174,8 @@ func TestSecondPlaceServes(t *testing.T) {
 	data := noiseData(1, 40*512)
 	ctx := t.Context()
 	// Both sessions begin before either ends: neither sees the other's chunks.
-	sa, err := a.NewSession(ctx)
-	if err != nil {
-		t.Fatal(err)
-	}
-	sb, err := b.NewSession(ctx)
-	if err != nil {
-		t.Fatal(err)
-	}
+	sa := mustSession(t, a)
+	sb := mustSession(t, b)
 	for id, s := range map[string]*Session{"a": sa, "b": sb} {
 		m, err := stageFiles(ctx, s, id, map[string][]byte{"f": data}, fixedCutter(t, 512))
 		if err != nil {

@@ -283,10 +283,7 @@ func TestReadChunksEnds(t *testing.T) {
 func TestExpandDividesContents(t *testing.T) {
 	d := newTestDriver()
 	r := newTestRepo(t, d, Options{})
-	s, err := r.NewSession(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := mustSession(t, r)
 	refs := fakeRefs(20_000)
 	c, err := s.PutContent(t.Context(), refs)
 	if err != nil {
@@ -323,10 +320,7 @@ func TestExpandDividesContents(t *testing.T) {
 func TestExpandHasALimit(t *testing.T) {
 	d := newTestDriver()
 	r := newTestRepo(t, d, Options{})
-	s, err := r.NewSession(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := mustSession(t, r)
 	c, err := s.PutContent(t.Context(), fakeRefs(20_000))
 	if err != nil {
 		t.Fatal(err)

@@ -38,11 +38,7 @@ func TestRefresh(t *testing.T) {
 	if err != nil || result.PacksDeleted > 0 || result.PacksPending == 0 {
 		t.Fatalf("collected %+v, error %v", result, err)
 	}
-	w, err := s.NewWriter()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer w.Close()
+	w := mustWriter(t, s)
 	if _, fresh, err := w.Add(t.Context(), data); err != nil || fresh {
 		t.Fatalf("stored again: %v, error %v", fresh, err)
 	}

@@ -33,10 +33,7 @@ func TestCommitTakenID(t *testing.T) {
 	r := newTestRepo(t, d, Options{})
 	old := smallFiles(1)
 	mustSnapshot(t, r, "taken", old, r.Gear())
-	s, err := r.NewSession(ctx)
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := mustSession(t, r)
 	defer s.Abort(ctx)
 	files := smallFiles(2)
 	m, err := stageFiles(ctx, s, "taken", files, r.Gear())
@@ -75,10 +72,7 @@ func TestAbortLeavesNothing(t *testing.T) {
 	r := newTestRepo(t, d, Options{PackSize: 1 << 20})
 	mustSnapshot(t, r, "before", smallFiles(1), r.Gear())
 	before := d.keys("")
-	s, err := r.NewSession(ctx)
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := mustSession(t, r)
 	if _, err := stageFiles(ctx, s, "s", map[string][]byte{"big": noiseData(1, 5<<20)}, r.Gear()); err != nil {
 		t.Fatal(err)
 	}
@@ -94,11 +88,7 @@ func TestAbortLeavesNothing(t *testing.T) {
 	if after := d.keys(""); !slices.Equal(after, before) {
 		t.Errorf("left behind: %q", slices.DeleteFunc(after, func(k string) bool { return slices.Contains(before, k) }))
 	}
-	w, err := s.NewWriter()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer w.Close()
+	w := mustWriter(t, s)
 	for name, call := range map[string]func() error{
 		"Add":          func() error { _, _, err := w.Add(ctx, []byte("x")); return err },
 		"Add of known": func() error { _, _, err := w.Add(ctx, smallFiles(1)["db/CURRENT"]); return err },
@@ -136,10 +126,7 @@ func TestManifestsThatCannotBeStored(t *testing.T) {
 			d := newTestDriver()
 			r := newTestRepo(t, d, Options{})
 			before := d.keys("")
-			s, err := r.NewSession(ctx)
-			if err != nil {
-				t.Fatal(err)
-			}
+			s := mustSession(t, r)
 			if err := s.Commit(ctx, &test.m); !errors.Is(err, test.want) {
 				t.Errorf("Commit: %v", err)
 			}
@@ -159,10 +146,7 @@ func TestCommitOrderAndRequests(t *testing.T) {
 	d := newTestDriver()
 	r := newTestRepo(t, d, Options{PackSize: 1 << 20, Uploads: 1})
 	d.take()
-	s, err := r.NewSession(ctx)
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := mustSession(t, r)
 	if got, want := fmt.Sprint(d.take()), "[create session/"+s.lease.id.String()+" list index/ list garbage/]"; got != want {
 		t.Errorf("NewSession: %s, want %s", got, want)
 	}

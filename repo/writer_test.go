@@ -18,10 +18,7 @@ func TestWritersShareChunks(t *testing.T) {
 	ctx := t.Context()
 	d := newTestDriver()
 	r := newTestRepo(t, d, Options{PackSize: 1 << 20, Uploads: 3})
-	s, err := r.NewSession(ctx)
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := mustSession(t, r)
 	defer s.Abort(ctx)
 	const writers, size = 8, 700_000
 	contents := make([]Content, writers)
@@ -106,10 +103,7 @@ func TestUnflushedWriterCannotBeForgotten(t *testing.T) {
 			d := newTestDriver()
 			r := newTestRepo(t, d, Options{})
 			before := d.keys("")
-			s, err := r.NewSession(ctx)
-			if err != nil {
-				t.Fatal(err)
-			}
+			s := mustSession(t, r)
 			w, err := s.NewWriter()
 			if err != nil {
 				t.Fatal(err)
@@ -136,16 +130,9 @@ func TestArgumentsThatCannotBeStored(t *testing.T) {
 	ctx := t.Context()
 	d := newTestDriver()
 	r := newTestRepo(t, d, Options{})
-	s, err := r.NewSession(ctx)
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := mustSession(t, r)
 	defer s.Abort(ctx)
-	w, err := s.NewWriter()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer w.Close()
+	w := mustWriter(t, s)
 	id := chunk.Identify([]byte("x"))
 	add := func(codec chunk.Codec, stored, size int) func() error {
 		return func() error { _, err := w.AddEncoded(ctx, id, codec, make([]byte, stored), size); return err }
@@ -182,16 +169,9 @@ func TestTinyChunks(t *testing.T) {
 	ctx := t.Context()
 	d := newTestDriver()
 	r := newTestRepo(t, d, Options{PackSize: 1 << 20})
-	s, err := r.NewSession(ctx)
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := mustSession(t, r)
 	defer s.Abort(ctx)
-	w, err := s.NewWriter()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer w.Close()
+	w := mustWriter(t, s)
 	for n := range 40_000 {
 		if _, fresh, err := w.Add(ctx, []byte{byte(n), byte(n >> 8)}); err != nil || !fresh {
 			t.Fatal(fresh, err)
@@ -218,16 +198,9 @@ func TestLargestChunks(t *testing.T) {
 	ctx := t.Context()
 	d := newTestDriver()
 	r := newTestRepo(t, d, Options{})
-	s, err := r.NewSession(ctx)
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := mustSession(t, r)
 	defer s.Abort(ctx)
-	w, err := s.NewWriter()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer w.Close()
+	w := mustWriter(t, s)
 	data := noiseData(3, chunk.MaxSize+4)
 	files := make(map[string][]byte)
 	for n := range 4 {
@@ -260,15 +233,8 @@ func TestChunksMoveEncoded(t *testing.T) {
 	from := newTestRepo(t, newTestDriver(), Options{})
 	to := newTwin(t, from)
 	plains := [][]byte{rowData(1, 5000), noiseData(1, 5000), {7}}
-	s, err := from.NewSession(ctx)
-	if err != nil {
-		t.Fatal(err)
-	}
-	w, err := s.NewWriter()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer w.Close()
+	s := mustSession(t, from)
+	w := mustWriter(t, s)
 	for _, p := range plains {
 		if _, _, err := w.Add(ctx, p); err != nil {
 			t.Fatal(err)
@@ -280,16 +246,9 @@ func TestChunksMoveEncoded(t *testing.T) {
 	if err := s.Commit(ctx, &Manifest{ID: "s"}); err != nil {
 		t.Fatal(err)
 	}
-	s2, err := to.NewSession(ctx)
-	if err != nil {
-		t.Fatal(err)
-	}
+	s2 := mustSession(t, to)
 	defer s2.Abort(ctx)
-	w2, err := s2.NewWriter()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer w2.Close()
+	w2 := mustWriter(t, s2)
 	for _, p := range plains {
 		id := identify(t, from, p)
 		stored, codec, size, err := from.ReadEncoded(ctx, id, []byte("in front"))
@@ -318,7 +277,7 @@ func TestChunksMoveEncoded(t *testing.T) {
 			t.Errorf("ReadChunk: %v", err)
 		}
 	}
-	_, _, _, err = to.ReadEncoded(ctx, identify(t, to, []byte("unknown")), nil)
+	_, _, _, err := to.ReadEncoded(ctx, identify(t, to, []byte("unknown")), nil)
 	var ce *ChunkError
 	if !errors.As(err, &ce) || !errors.Is(err, ErrMissing) {
 		t.Errorf("ReadEncoded of an unknown chunk: %v", err)
