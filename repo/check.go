@@ -308,6 +308,13 @@ func (c *checker) readIndexes(ctx context.Context) error {
 			set.indexes = append(set.indexes, got.index)
 		}
 	}
+	// What a session writes after it was given up counts for nothing, and may name packs that
+	// are gone. The next collection deletes it.
+	view, err := c.repo.listGarbage(ctx)
+	if err != nil {
+		return err
+	}
+	set.indexes = slices.DeleteFunc(set.indexes, func(x *index) bool { return x.info().by(view.verdicts) })
 	slices.SortFunc(set.indexes, func(a, b *index) int { return bytes.Compare(a.id[:], b.id[:]) })
 	set.dropSuperseded()
 	for _, b := range set.broken {

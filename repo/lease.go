@@ -163,8 +163,11 @@ func (l *lease) end(ctx context.Context) error {
 // asks as well, but only after it has written the manifest, which keeps its ID from others until
 // the next collection even if it does not count.
 func (s *Session) Alive(ctx context.Context) error {
-	if err := s.state(); err != nil {
-		return err
+	s.mu.Lock()
+	ended := s.ended
+	s.mu.Unlock()
+	if ended {
+		return ErrClosed
 	}
 	_, err := s.repo.store.readAll(ctx, closingKey(s.lease.id), maxClosingSize)
 	switch {

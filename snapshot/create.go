@@ -246,6 +246,7 @@ func (c *creation) store(ctx context.Context) (*Snapshot, error) {
 	if err := c.settle(ctx); err != nil {
 		return nil, err
 	}
+	var given error
 	for n := 1; ; n++ {
 		m, err := c.attempt(ctx)
 		if err == nil {
@@ -254,8 +255,9 @@ func (c *creation) store(ctx context.Context) (*Snapshot, error) {
 		}
 		// What was stored does not count, but the views are as they were.
 		if !errors.Is(err, repo.ErrGivenUp) || n == attempts || ctx.Err() != nil || !c.again() {
-			return nil, err
+			return nil, errors.Join(err, given)
 		}
+		given = err
 		c.engine.log.Warn("a collection took the snapshot under way for dead, since it had shown no sign of life: reading everything once more", "error", err)
 	}
 }

@@ -300,6 +300,9 @@ func (e *Engine) transfer(ctx context.Context, kind transfer.Kind, id string, wh
 	if !src.SameIdentity(dst) {
 		r.Reencoded()
 	}
+	if opts.Transfer.Logger == nil {
+		opts.Transfer.Logger = e.log
+	}
 	also := opts.Transfer.Progress
 	opts.Transfer.Progress = func(p transfer.Progress) {
 		r.Progress(p)

@@ -6,7 +6,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"runtime"
+	"sync/atomic"
 	"time"
 
 	"github.com/holdstill/holdstill/repo"
@@ -40,6 +42,9 @@ type Options struct {
 	// Progress, if set, is told how far the copy is: at most ten times a second and
 	// once at the end, one call at a time.
 	Progress func(Progress)
+	// Logger hears of a copy that had to begin a second session. Default: nothing is
+	// logged.
+	Logger *slog.Logger
 }
 
 // A Side is one of the two repositories of a copy.
@@ -60,6 +65,9 @@ func (o Options) withDefaults() (Options, error) {
 	}
 	if o.CheckpointInterval == 0 {
 		o.CheckpointInterval = 30 * time.Second
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	if o.Workers < 0 || o.Workers > 1024 || o.Fetches < 0 || o.Fetches > 1024 {
 		return o, fmt.Errorf("%w: transfer.Options.Workers %d and Fetches %d must be from 1 to 1024", repo.ErrInvalid, o.Workers, o.Fetches)
@@ -107,7 +115,10 @@ type Result struct {
 // goes on for up to ten. A bucket that does not heed its contexts may leave
 // goroutines behind until it does.
 //
-// Errors: repo.ErrNotFound, repo.ErrExists if the destination has another snapshot with
+// Where this process stood still for so long that a collection of the destination took the copy
+// for dead, it goes on in a second session, from what it had noted, once.
+//
+// Errors: repo.ErrNotFound, repo.ErrGivenUp if that happened a second time or during the commit, repo.ErrExists if the destination has another snapshot with
 // this ID, a *repo.ChunkError for a chunk that the source cannot read, an error that
 // matches repo.ErrCorrupt or repo.ErrMissing for a pack that did not arrive as it was
 // sent, repo.ErrInvalid for bad options, the context's cause, or an error of a bucket.
@@ -228,8 +239,35 @@ func (c *copying) run(ctx context.Context, id string) (_ *Result, err error) {
 	return c.result(), nil
 }
 
-// deliver sends what is missing and commits the snapshot.
-func (c *copying) deliver(ctx context.Context) (err error) {
+// attempts is how often a copy is tried, at most: once, and again if a collection of the
+// destination has taken its session for dead.
+const attempts = 2
+
+// deliver sends what is missing and commits the snapshot, in a second session if need be.
+func (c *copying) deliver(ctx context.Context) error {
+	original := c.manifest
+	var given error
+	for n := 1; ; n++ {
+		err := c.attempt(ctx)
+		if err == nil {
+			return nil
+		}
+		if !errors.Is(err, repo.ErrGivenUp) || n == attempts || ctx.Err() != nil {
+			return errors.Join(err, given)
+		}
+		given = err
+		c.opts.Logger.Warn("a collection of the destination took the copy for dead, since it had shown no sign of life: going on from what it had noted",
+			"snapshot", original.ID, "error", err)
+		c.manifest = original
+		c.stage.CompareAndSwap(stageCommit, stageSend)
+		for _, count := range []*atomic.Int64{&c.bytesDone, &c.walked, &c.waiting, &c.planned, &c.looked, &c.noted, &c.sent} {
+			count.Store(0)
+		}
+	}
+}
+
+// attempt does it in one session.
+func (c *copying) attempt(ctx context.Context) (err error) {
 	if c.session, err = c.dst.NewSession(ctx); err != nil {
 		return err
 	}
@@ -241,6 +279,12 @@ func (c *copying) deliver(ctx context.Context) (err error) {
 	}
 	if err == nil {
 		return nil
+	}
+	if errors.Is(err, repo.ErrMissing) {
+		// The collection that takes a session for dead deletes what it has not noted.
+		if alive := c.session.Alive(ctx); errors.Is(alive, repo.ErrGivenUp) {
+			err = errors.Join(alive, err)
+		}
 	}
 	if c.opts.Discard {
 		return errors.Join(err, c.session.Abort(ctx))
@@ -257,6 +301,10 @@ func (c *copying) deliver(ctx context.Context) (err error) {
 func (c *copying) commit(ctx context.Context) error {
 	c.enter(phaseCommit)
 	if err := context.Cause(ctx); err != nil {
+		return err
+	}
+	// A manifest that does not count would be in the way of the next attempt.
+	if err := c.session.Alive(ctx); err != nil {
 		return err
 	}
 	if !c.stage.CompareAndSwap(stageSend, stageCommit) {
