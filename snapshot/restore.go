@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"runtime"
 	"time"
@@ -37,6 +38,11 @@ type RestoreOptions struct {
 	// InPlace replaces what stands at To, and keeps it as the failsafe; see
 	// Engine.Restore. Where nothing stands there it is made new.
 	InPlace bool
+	// KeepFailsafes is how many failsafes stand beside To at most once a restore in place
+	// has completed, its own included. Older ones are removed, with those of Undo; if that
+	// fails it is logged, and the restore is none the worse. 0 or less: all are kept, and are
+	// the caller's to remove, since they fill the disk.
+	KeepFailsafes int
 	// Stop closes the database at To and Start opens it, for InPlace only. Either
 	// may be nil, for a server that is down. Stop is called when everything is
 	// restored and durable. Start is called after the exchange with a context that
@@ -86,6 +92,9 @@ type RestoreResult struct {
 	// place. Empty if nothing did. Remove it once the restored state is found good,
 	// or put it back with Undo.
 	Previous string
+	// FailsafesRemoved counts older failsafes that were removed; see
+	// RestoreOptions.KeepFailsafes.
+	FailsafesRemoved int64
 	// Files and Directories count what was restored, without To itself.
 	Files, Directories int64
 	// Bytes is the sum of the files' sizes, holes included.
@@ -155,6 +164,8 @@ type RestoreResult struct {
 //  9. The old folder is renamed to the failsafe's name, the parent folder synced,
 //     and the journal removed. When this fails the result is returned with the
 //     error: the restored data is at the target and the database runs.
+//  10. With KeepFailsafes older failsafes are removed, each after it was given the name of
+//     a staging folder: Recover removes what a crash leaves of it.
 //
 // It fails with ErrNotFound or ErrBadID, with ErrUnknownSource or ErrNoMatch, with ErrPattern or ErrPartial, with
 // ErrTarget, ErrTargetExists, ErrBusy or ErrJournal, with a *SpaceError, with
@@ -173,7 +184,7 @@ func (e *Engine) Restore(ctx context.Context, id string, opts RestoreOptions) (_
 	if err != nil {
 		return nil, err
 	}
-	r := restorer{repo: e.repo, manifest: m, local: e.local, opts: opts}
+	r := restorer{repo: e.repo, manifest: m, local: e.local, opts: opts, log: e.log}
 	if m.Location != "" {
 		other, openErr := e.openAt(ctx, m.Location, opts.Remote)
 		if openErr != nil {
@@ -199,6 +210,8 @@ type restorer struct {
 	// local is the folder of a local repository, else empty.
 	local string
 	opts  RestoreOptions
+	// log is nil in some tests.
+	log *slog.Logger
 	// ops is nil but for tests.
 	ops *fileOps
 	// limits is zero but for tests.
@@ -392,6 +405,9 @@ func (r *restorer) settle(ctx context.Context, s *site, staged string, result *R
 		}
 		w := swap{site: s, j: j, stop: r.opts.Stop, start: r.opts.Start}
 		result.Previous, err = w.run(ctx)
+		if err == nil && r.opts.KeepFailsafes > 0 {
+			r.trimFailsafes(ctx, s, result)
+		}
 		return err == nil || w.kept, err
 	}
 	// What stands there is asked again: staging may have taken hours.

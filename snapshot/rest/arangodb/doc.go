@@ -50,5 +50,6 @@
 // repositories have this library's format, not the original's. A label may have 212 bytes, not 254. Two
 // snapshots of one label in one second differ by a number at the end of the ID. An upload that ends early
 // goes on from there when it is started again. What a restore replaces is kept beside the database's folder
-// under a name that the restore's job has in its details; it is not removed by the next restore.
+// under a name that the restore's job has in its details, until the next restore has succeeded. Neither is
+// it in a listing nor can a client delete it; snapshot.Undo brings it back while the server is down.
 package arangodb

@@ -63,7 +63,9 @@ const (
 
 // Options are the settings of a Handler. The zero value serves everything but restores, to everybody.
 type Options struct {
-	// Restore says what a restore does; InPlace is always set. Nil answers restores with 501.
+	// Restore says what a restore does; InPlace is always set. KeepFailsafes of 0 stands for 1:
+	// as in the original there is one FAILSAFE, which the next restore replaces; less than 0
+	// keeps all. Nil answers restores with 501.
 	Restore *snapshot.RestoreOptions
 	// RestoreWait makes a restore answer when it is done, with the name of the folder in which the former
 	// state is kept as "previous". Otherwise it answers as a single server of the original does: at once,
@@ -234,6 +236,7 @@ func (o *Options) complete(engine *snapshot.Engine) error {
 		}
 		restore := *o.Restore
 		restore.InPlace = true
+		defaultTo(&restore.KeepFailsafes, 1)
 		o.Restore = &restore
 	}
 	return nil

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"net/url"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -55,6 +57,33 @@ func TestDatabaseDoesNotStart(t *testing.T) {
 	}
 	if got := decode[statusBody](t, s.want(s.send("GET", "/backup/"+b.ID+"/restoration/status", ""), 200).body); got.Value != "FAILED" {
 		t.Errorf("%+v", got)
+	}
+}
+
+// Restores do not fill the disk: what the last one replaced is kept, and no more, unless that is asked for.
+func TestFailsafes(t *testing.T) {
+	for keep, want := range map[int]int{0: 1, 2: 2, -1: 3} {
+		s := newServer(t, func(_ *snapshot.Config, o *pieces.Options) { o.Restore.KeepFailsafes = keep })
+		b := s.create()
+		for i := range 3 {
+			s.want(s.send("POST", "/backup/"+b.ID+"/restore", ""), 200)
+			if err := os.WriteFile(filepath.Join(s.dir, "present"), []byte{byte('a' + i)}, 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		kept, err := filepath.Glob(s.dir + ".previous-*")
+		if err != nil || len(kept) != want {
+			t.Errorf("KeepFailsafes %d: %s, error %v", keep, kept, err)
+		}
+		newest := 0
+		for _, path := range kept {
+			if data, err := os.ReadFile(filepath.Join(path, "present")); err == nil && string(data) == "b" {
+				newest++
+			}
+		}
+		if newest != 1 {
+			t.Errorf("KeepFailsafes %d: what the last restore replaced is there %d times", keep, newest)
+		}
 	}
 }
 

@@ -65,7 +65,8 @@ type Options struct {
 
 	// Restore says where a backup is restored to, and how: for a server that goes on running
 	// with To, InPlace, Stop and Start. Stop must not wait for requests to this Handler to
-	// end: one of them may be waiting for the restore. While To is empty restores are refused.
+	// end: one of them may be waiting for the restore. KeepFailsafes of 0 stands for 1, since no
+	// client can remove one; less than 0 keeps all. While To is empty restores are refused.
 	Restore snapshot.RestoreOptions
 	// RestoreAssets is asked where to restore a backup of chosen assets, which does not hold
 	// everything and cannot replace the whole. Nil refuses to restore such a backup.
@@ -125,6 +126,7 @@ func New(engine *snapshot.Engine, opts Options) (*Handler, error) {
 	opts.MaxBody = cmp.Or(opts.MaxBody, DefaultMaxBody)
 	opts.MaxRequests = cmp.Or(opts.MaxRequests, DefaultMaxRequests)
 	opts.KeepAlive = cmp.Or(opts.KeepAlive, DefaultKeepAlive)
+	opts.Restore.KeepFailsafes = cmp.Or(opts.Restore.KeepFailsafes, 1)
 	if opts.DeviceName == "" {
 		// Without a name of its own the machine has that of its kind.
 		name, err := os.Hostname()

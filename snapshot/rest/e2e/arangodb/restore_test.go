@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -147,5 +148,36 @@ func TestNoTarget(t *testing.T) {
 	rec := newRecorder(h, http.MethodPost, "/_admin/backup/restore", `{"id": "a"}`)
 	if rec.Code != http.StatusNotImplemented {
 		t.Errorf("%d %s", rec.Code, rec.Body)
+	}
+}
+
+// TestFailsafe restores twice: what the second one replaced is beside the database, as one folder, and is a
+// database too. Nothing else is left, and no listing has it.
+func TestFailsafe(t *testing.T) {
+	s := start(t, arangodb.Options{RestoreWait: true}, nil)
+	s.fill(1)
+	var made struct{ ID string }
+	s.post("create", "").result(t, &made)
+	var last map[string]string
+	var result struct{ Previous string }
+	for seed := range 2 {
+		last = s.fill(seed + 2)
+		s.post("restore", `{"id": "`+made.ID+`"}`).result(t, &result)
+	}
+	kept, err := filepath.Glob(s.Dir() + ".*")
+	must(t, err)
+	if len(kept) != 1 || filepath.Base(kept[0]) != result.Previous {
+		t.Fatalf("%q are kept, the answer was %q", kept, result.Previous)
+	}
+	if list := s.post("list", ""); strings.Count(string(list.raw), `"datetime"`) != 1 {
+		t.Errorf("%s", list.raw)
+	}
+	must(t, s.Stop(t.Context()))
+	if _, err := snapshot.Undo(t.Context(), s.Dir(), kept[0]); err != nil {
+		t.Fatal(err)
+	}
+	must(t, s.Start(t.Context()))
+	if diff := cmp.Diff(last, s.rows()); diff != "" {
+		t.Error(diff)
 	}
 }
