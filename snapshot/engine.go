@@ -73,8 +73,9 @@ type Config struct {
 	// Options are those of the repository: pack size, compression, cache.
 	Options repo.Options
 	// JobsDir is the folder for the records of jobs, which outlive a restart; one engine at
-	// a time may use it. JobsInMemory keeps none. Default: a hidden folder in a local
-	// repository, or in memory where another process uses that; else in memory.
+	// a time may use it, and no job starts whose record cannot be written. JobsInMemory keeps
+	// none. Default: a hidden folder in a local repository, or in memory as far as that cannot
+	// be used, since another process does, or the disk is full or read-only; else in memory.
 	JobsDir string
 	// JobsKeep is how long jobs that have ended stay listed. Default 24 hours.
 	JobsKeep time.Duration

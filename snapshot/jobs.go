@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"iter"
-	"os"
 	"path/filepath"
 	"strconv"
 
@@ -51,9 +50,13 @@ func (e *Engine) jobRegistry(ctx context.Context) (*transfer.Jobs, error) {
 	case opts.Dir == "" && e.local != "":
 		opts.Dir = filepath.Join(filepath.FromSlash(e.local), jobsFolder)
 	}
+	// Nobody asked for records there. Without them a snapshot can be restored all the same.
+	byDefault := e.config.JobsDir == "" && opts.Dir != ""
+	opts.Unrecorded = byDefault
 	jobs, err := transfer.OpenJobs(ctx, opts)
-	if err != nil && e.config.JobsDir == "" && opts.Dir != "" && (errors.Is(err, transfer.ErrJobsInUse) || errors.Is(err, os.ErrPermission)) {
-		// Another process works with the same repository, which it may.
+	if err != nil && byDefault && ctx.Err() == nil {
+		// Another process works with the same repository, which it may, or the repository is
+		// on a disk that is full or that can only be read.
 		e.log.Warn("jobs are kept in memory only", "error", err)
 		opts.Dir = ""
 		jobs, err = transfer.OpenJobs(ctx, opts)

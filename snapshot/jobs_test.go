@@ -1,7 +1,9 @@
 package snapshot_test
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -170,5 +172,83 @@ func TestErrorsOfTransferJobs(t *testing.T) {
 	}
 	if _, err := again.Job(t.Context(), "999"); !errors.Is(err, transfer.ErrJobNotFound) {
 		t.Errorf("no such job: %v", err)
+	}
+}
+
+// A hook may ask the engine, also about a job that an earlier process has left: the first call
+// for jobs opens their records, and the hook must not wait for that call for ever.
+func TestHookAsksTheEngine(t *testing.T) {
+	dir := t.TempDir()
+	src := &memory{files: fstest.MapFS{"f": {Data: []byte("1")}}}
+	pinning, goOn := make(chan struct{}), make(chan struct{})
+	src.pin = func() error { close(pinning); <-goOn; return nil }
+	config := snapshot.Config{Repository: "local:" + filepath.ToSlash(dir), Sources: map[string]snapshot.Source{"a": src}}
+	e := openEngine(t, config)
+	job, err := e.StartCreate(t.Context(), snapshot.CreateOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	<-pinning
+	record := filepath.Join(dir, ".%jobs", job.ID()+".json")
+	underWay, err := os.ReadFile(record)
+	if err != nil {
+		t.Fatal(err)
+	}
+	close(goOn)
+	if err := errors.Join(job.Wait(t.Context()), e.Close(), os.WriteFile(record, underWay, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+
+	var engine *snapshot.Engine
+	told := make(chan error, 1)
+	config.OnJobFinish = []func(transfer.Status){func(s transfer.Status) {
+		job, err := engine.Job(context.Background(), s.ID)
+		if err == nil && job.Status().State != transfer.StateFailed {
+			err = fmt.Errorf("state %s", job.Status().State)
+		}
+		told <- err
+	}}
+	engine = openEngine(t, config)
+	listed := 0
+	for _, err := range engine.Jobs(t.Context(), transfer.JobFilter{}) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		listed++
+	}
+	if err := <-told; err != nil || listed != 1 {
+		t.Errorf("%d jobs, the hook got %v", listed, err)
+	}
+}
+
+// A repository on a disk that is full or can only be read can be restored from by a job.
+func TestJobsWithoutTheirFolder(t *testing.T) {
+	dir := t.TempDir()
+	e := openLocal(t, dir, fstest.MapFS{"f": {Data: text(1, 5000)}})
+	s := create(t, e, snapshot.CreateOptions{})
+	if err := e.Close(); err != nil {
+		t.Fatal(err)
+	}
+	blocked := filepath.Join(dir, ".%jobs")
+	if err := os.WriteFile(blocked, []byte("no folder"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	again := openLocal(t, dir, nil)
+	job, err := again.StartRestore(t.Context(), s.ID, snapshot.RestoreOptions{To: filepath.Join(t.TempDir(), "to")})
+	finished(t, job, err)
+	if err := errors.Join(again.Close(), os.Remove(blocked), os.MkdirAll(filepath.Join(blocked, "1.json.tmp"), 0o700)); err != nil {
+		t.Fatal(err)
+	}
+	// The folder works, but there is no room for the record.
+	third := openLocal(t, dir, nil)
+	for range third.Jobs(t.Context(), transfer.JobFilter{}) {
+	}
+	if err := os.MkdirAll(filepath.Join(blocked, "1.json.tmp", "x"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	job, err = third.StartRestore(t.Context(), s.ID, snapshot.RestoreOptions{To: filepath.Join(t.TempDir(), "to")})
+	finished(t, job, err)
+	if _, err := snapshot.Open(t.Context(), snapshot.Config{Repository: "local:" + filepath.ToSlash(dir), JobsDir: filepath.Join(dir, "holdstill.json")}); err == nil {
+		t.Error("a folder for jobs that was asked for, and cannot be")
 	}
 }

@@ -13,9 +13,7 @@ func (j *Jobs) Get(id string) (*Job, error) {
 	n, err := strconv.ParseUint(id, 10, 64)
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if pruneErr := j.prune(time.Now()); pruneErr != nil {
-		j.opts.Logger.Warn("old job records cannot be removed", "error", pruneErr)
-	}
+	j.tidy(time.Now())
 	job := j.jobs[n]
 	if err != nil || job == nil || strconv.FormatUint(n, 10) != id {
 		return nil, fmt.Errorf("%w: %.40q", ErrJobNotFound, id)
@@ -80,9 +78,7 @@ func (j *Jobs) inOrder(f JobFilter) []*Job {
 	bounded := f.After != "" && err == nil
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if err := j.prune(time.Now()); err != nil {
-		j.opts.Logger.Warn("old job records cannot be removed", "error", err)
-	}
+	j.tidy(time.Now())
 	numbers := make([]uint64, 0, len(j.jobs))
 	for n := range j.jobs {
 		if !bounded || n > after && !f.NewestFirst || n < after && f.NewestFirst {

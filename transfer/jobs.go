@@ -19,6 +19,10 @@ type JobsOptions struct {
 	// Dir is the folder for the records, made if it is not there. One Jobs at a time
 	// may use it. Empty: jobs are forgotten with the process.
 	Dir string
+	// Unrecorded lets a job run also where its record cannot be written, as on a disk that
+	// is full: that is logged, and with the process it is forgotten, and its number may come
+	// again. Otherwise Start fails.
+	Unrecorded bool
 	// Keep is how long jobs that have ended stay listed. Default 24 hours; less than 0
 	// forgets them at once.
 	Keep time.Duration
@@ -29,8 +33,8 @@ type JobsOptions struct {
 	// with ErrJobBusy. Default 1000.
 	MaxWaiting int
 	// OnFinish is called in order when a job has ended and its record is durable, also for
-	// those that OpenJobs finds interrupted. A panic in one is logged and goes no further.
-	// The job counts as ended for Wait only after them.
+	// those that OpenJobs finds interrupted, once it has returned. A panic in one is logged
+	// and goes no further. The job counts as ended for Wait only after them.
 	OnFinish []func(Status)
 	// Errors are more errors that a record should bring back, each under a kind of its
 	// own.
@@ -85,6 +89,8 @@ type Jobs struct {
 	active int
 	// exclusive has the job that holds each key.
 	exclusive map[string]uint64
+	// unsaved are the ends of jobs that could not be recorded yet.
+	unsaved map[string]Status
 }
 
 // OpenJobs reads the records in JobsOptions.Dir. A job that was under way when its
@@ -99,7 +105,7 @@ func OpenJobs(ctx context.Context, opts JobsOptions) (*Jobs, error) {
 	}
 	j := &Jobs{
 		opts: opts, table: kindTable(opts.Errors), next: 1,
-		jobs: make(map[uint64]*Job), slots: make(map[Kind]chan struct{}), exclusive: make(map[string]uint64),
+		jobs: make(map[uint64]*Job), slots: make(map[Kind]chan struct{}), exclusive: make(map[string]uint64), unsaved: make(map[string]Status),
 	}
 	j.life, j.endLife = context.WithCancelCause(context.Background())
 	if opts.Dir == "" {
@@ -117,45 +123,6 @@ func OpenJobs(ctx context.Context, opts JobsOptions) (*Jobs, error) {
 		return nil, errors.Join(err, j.records.close())
 	}
 	return j, nil
-}
-
-// load takes over what an earlier process has left.
-func (j *Jobs) load(ctx context.Context) error {
-	found, next, damaged, err := j.records.load(ctx)
-	if err != nil {
-		return err
-	}
-	j.next = max(j.next, next)
-	j.damaged = damaged
-	for _, err := range damaged {
-		j.opts.Logger.Warn("a job record cannot be used", "error", err)
-	}
-	var interrupted []Status
-	for _, s := range found {
-		if !s.State.Final() {
-			finish(&s, time.Now(), StateFailed, ErrInterrupted.Error(), ErrorInterrupted)
-			if err := j.records.write(&s); err != nil {
-				return err
-			}
-			interrupted = append(interrupted, s)
-		}
-		n, _ := strconv.ParseUint(s.ID, 10, 64)
-		j.jobs[n] = j.past(s)
-	}
-	j.mu.Lock()
-	err = j.prune(time.Now())
-	j.mu.Unlock()
-	for i := range interrupted {
-		j.hooks(interrupted[i])
-	}
-	return err
-}
-
-// past returns a job that has ended.
-func (j *Jobs) past(s Status) *Job {
-	done := make(chan struct{})
-	close(done)
-	return &Job{cancel: func(error) {}, table: j.table, done: done, status: s, changed: make(chan struct{})}
 }
 
 // Damaged returns a *RecordError for each record that OpenJobs could not use.
@@ -182,7 +149,8 @@ type Task struct {
 // nil completes it, also after an abort.
 //
 // Start fails with ErrJobBusy, a *JobBusyError among it, with ErrJobsClosed, with the
-// cause of ctx, or when the record cannot be written. Then there is no job.
+// cause of ctx, or when the record cannot be written; see JobsOptions.Unrecorded. Then there
+// is no job.
 func (j *Jobs) Start(ctx context.Context, task Task, run func(context.Context, *Reporter) error) (*Job, error) {
 	if err := context.Cause(ctx); err != nil {
 		return nil, err
@@ -194,8 +162,14 @@ func (j *Jobs) Start(ctx context.Context, task Task, run func(context.Context, *
 		return nil, err
 	}
 	if j.records != nil {
+		j.saveAll()
 		status := job.Status()
-		if err := j.records.write(&status); err != nil {
+		err := j.records.write(&status)
+		if err != nil && j.opts.Unrecorded {
+			j.opts.Logger.Warn("a job runs without a record", "job", status.ID, "error", err)
+			err = nil
+		}
+		if err != nil {
 			cancel(err)
 			j.mu.Lock()
 			delete(j.jobs, n)
@@ -225,9 +199,7 @@ func (j *Jobs) admit(task Task, now time.Time, cancel context.CancelCauseFunc) (
 	if j.closed {
 		return nil, 0, nil, ErrJobsClosed
 	}
-	if err := j.prune(now); err != nil {
-		j.opts.Logger.Warn("old job records cannot be removed", "error", err)
-	}
+	j.tidy(now)
 	if other, ok := j.exclusive[task.Exclusive]; ok && task.Exclusive != "" {
 		return nil, 0, nil, &JobBusyError{Exclusive: task.Exclusive, Job: strconv.FormatUint(other, 10)}
 	}
@@ -329,11 +301,7 @@ func (j *Jobs) finish(ctx context.Context, job *Job, err error) {
 	}
 	last := job.Status()
 	finish(&last, time.Now(), state, message, kind)
-	if j.records != nil {
-		if writeErr := j.records.write(&last); writeErr != nil {
-			j.opts.Logger.Error("the end of a job could not be recorded", "job", last.ID, "error", writeErr)
-		}
-	}
+	j.save(last)
 	job.mu.Lock()
 	job.status, job.err = last, err
 	job.tell()
@@ -372,28 +340,6 @@ func (j *Jobs) hooks(s Status) {
 	}
 }
 
-// prune forgets the jobs that ended too long ago. The caller holds mu.
-func (j *Jobs) prune(now time.Time) error {
-	var old []uint64
-	for n, job := range j.jobs {
-		job.mu.Lock()
-		if job.status.State.Final() && now.Sub(job.status.Finished) >= max(j.opts.Keep, 0) {
-			old = append(old, n)
-		}
-		job.mu.Unlock()
-	}
-	if len(old) == 0 {
-		return nil
-	}
-	for _, n := range old {
-		delete(j.jobs, n)
-	}
-	if j.records == nil || j.closed {
-		return nil
-	}
-	return j.records.forget(old, j.next)
-}
-
 // Close ends all jobs with ErrInterrupted, waits until they have ended, and lets go of the
 // folder. A second call returns ErrJobsClosed. A hook must not call it.
 func (j *Jobs) Close() error {
@@ -409,5 +355,6 @@ func (j *Jobs) Close() error {
 	if j.records == nil {
 		return nil
 	}
+	j.saveAll()
 	return j.records.close()
 }

@@ -270,6 +270,9 @@ func TestJobsAfterRestart(t *testing.T) {
 	if len(list) != 3 || s.State != transfer.StateFailed || s.ErrorKind != transfer.ErrorInterrupted || !s.Resumable() || s.Finished.IsZero() {
 		t.Errorf("interrupted: %+v", s)
 	}
+	if job, err := again.Get(cut.ID()); err != nil || !errors.Is(job.Wait(t.Context()), transfer.ErrInterrupted) {
+		t.Error(err)
+	}
 	if diff := cmp.Diff([]string{cut.ID()}, told); diff != "" {
 		t.Error(diff)
 	}
@@ -502,5 +505,140 @@ func TestErrorsOutliveTheProcess(t *testing.T) {
 		if err := job.Err(); !errors.Is(err, want) || err.Error() != messages[kind] {
 			t.Errorf("%s after a restart: %v", kind, err)
 		}
+	}
+}
+
+// cutShort returns a folder with the record of a job that was under way when its process was
+// killed.
+func cutShort(t testing.TB) (dir, id string) {
+	dir = t.TempDir()
+	jobs, err := transfer.OpenJobs(t.Context(), transfer.JobsOptions{Dir: dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	job := start(t, jobs, transfer.Task{Kind: transfer.KindUpload, Snapshot: "s"}, untilEnd)
+	record := filepath.Join(dir, job.ID()+".json")
+	underWay, err := os.ReadFile(record)
+	if err == nil {
+		err = jobs.Close()
+	}
+	if err == nil {
+		err = os.WriteFile(record, underWay, 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return dir, job.ID()
+}
+
+// A hook may be slow when it tells of jobs that a killed process has left: who opens the records
+// does not wait for it, Close does.
+func TestSlowHookAtTheStart(t *testing.T) {
+	dir, id := cutShort(t)
+	slow, told := make(chan struct{}), ""
+	jobs, err := transfer.OpenJobs(t.Context(), transfer.JobsOptions{Dir: dir, OnFinish: []func(transfer.Status){func(s transfer.Status) { <-slow; told = s.ID }}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	job, err := jobs.Get(id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-job.Done():
+		t.Error("it has ended before its hook")
+	default:
+	}
+	close(slow)
+	if err := jobs.Close(); err != nil {
+		t.Error(err)
+	}
+	if told != id {
+		t.Errorf("told of %q", told)
+	}
+}
+
+// full makes a disk that is full for the record of one job: where its next form would be written
+// there is a folder.
+func full(t testing.TB, dir, id string) (freed func()) {
+	blocked := filepath.Join(dir, id+".json.tmp")
+	if err := os.Mkdir(blocked, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(blocked, "x"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return func() {
+		if err := os.RemoveAll(blocked); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// The end of a job that the disk had no room for is recorded when it has: after a restart a
+// restore that went well must not look as if it had been cut short.
+func TestEndIsRecordedLater(t *testing.T) {
+	for _, when := range []string{"with the next job", "at the end"} {
+		t.Run(when, func(t *testing.T) {
+			dir := t.TempDir()
+			jobs, err := transfer.OpenJobs(t.Context(), transfer.JobsOptions{Dir: dir})
+			if err != nil {
+				t.Fatal(err)
+			}
+			finish := make(chan struct{})
+			job := start(t, jobs, transfer.Task{Kind: transfer.KindRestore}, func(context.Context, *transfer.Reporter) error { <-finish; return nil })
+			freed := full(t, dir, job.ID())
+			close(finish)
+			if err := job.Wait(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			freed()
+			if when == "with the next job" {
+				next := start(t, jobs, transfer.Task{Kind: transfer.KindDelete}, func(context.Context, *transfer.Reporter) error { return nil })
+				if err := next.Wait(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+				data, err := os.ReadFile(filepath.Join(dir, job.ID()+".json"))
+				if err != nil || !strings.Contains(string(data), string(transfer.StateCompleted)) {
+					t.Errorf("%s, %v", data, err)
+				}
+			}
+			if err := jobs.Close(); err != nil {
+				t.Fatal(err)
+			}
+			again := openJobs(t, transfer.JobsOptions{Dir: dir})
+			if same, err := again.Get(job.ID()); err != nil || same.Status().State != transfer.StateCompleted {
+				t.Errorf("after a restart: %+v, %v", same, err)
+			}
+		})
+	}
+}
+
+// Without room for its record a job does not start, unless it may do without.
+func TestStartOnAFullDisk(t *testing.T) {
+	dir := t.TempDir()
+	jobs := openJobs(t, transfer.JobsOptions{Dir: dir})
+	free := full(t, dir, "1")
+	if _, err := jobs.Start(t.Context(), transfer.Task{Kind: transfer.KindDelete, Exclusive: "x"}, untilEnd); err == nil {
+		t.Error("a job without a record")
+	}
+	free()
+	if err := jobs.Close(); err != nil {
+		t.Fatal(err)
+	}
+	loose := openJobs(t, transfer.JobsOptions{Dir: dir, Unrecorded: true})
+	free = full(t, dir, "1")
+	job := start(t, loose, transfer.Task{Kind: transfer.KindDelete, Exclusive: "x"}, func(context.Context, *transfer.Reporter) error { return nil })
+	if err := job.Wait(t.Context()); err != nil || job.ID() != "1" {
+		t.Errorf("job %s: %v", job.ID(), err)
+	}
+	free()
+	if err := loose.Close(); err != nil {
+		t.Fatal(err)
+	}
+	// There was room at the end.
+	again := openJobs(t, transfer.JobsOptions{Dir: dir})
+	if same, err := again.Get("1"); err != nil || same.Status().State != transfer.StateCompleted {
+		t.Errorf("after a restart: %+v, %v", same, err)
 	}
 }
