@@ -31,8 +31,10 @@ type WriteHints struct {
 	// Upload means to use blob.Bucket.Upload, where writing through a blob.Writer is not safe,
 	// or takes longer.
 	Upload bool
-	// Prepare, if set, changes the options with which an object of size bytes is written.
-	Prepare func(size int64, opts *blob.WriterOptions)
+	// Prepare, if set, changes the options with which an object is written. If it returns a
+	// function, the options carry the data themselves: then blob.Bucket.Upload gets an empty
+	// reader, and the function is called when it has returned, after which the data may change.
+	Prepare func(data []byte, opts *blob.WriterOptions) (done func())
 }
 
 // driverImports are the packages that have the drivers which this package has not.

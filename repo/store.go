@@ -89,12 +89,16 @@ func (s store) put(ctx context.Context, key string, data []byte) (err error) {
 		BufferSize:     len(data) + 1,
 		MaxConcurrency: 1,
 	}
+	body := data
 	if s.write.Prepare != nil {
-		s.write.Prepare(int64(len(data)), opts)
+		if done := s.write.Prepare(data, opts); done != nil {
+			defer done()
+			body = nil
+		}
 	}
 	if s.write.Upload {
 		s.traffic.sent.Add(int64(len(data)))
-		return s.bucket.Upload(ctx, key, bytes.NewReader(data), opts)
+		return s.bucket.Upload(ctx, key, bytes.NewReader(body), opts)
 	}
 	defer func() {
 		if p := recover(); p != nil {

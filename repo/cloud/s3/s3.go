@@ -183,19 +183,21 @@ func writes(bucket *blob.Bucket) repo.WriteHints {
 		return repo.WriteHints{}
 	}
 	// Upload, since a blob.Writer would copy every pack once more, through a pipe.
-	return repo.WriteHints{Upload: true, Prepare: func(_ int64, opts *blob.WriterOptions) {
+	return repo.WriteHints{Upload: true, Prepare: func(data []byte, opts *blob.WriterOptions) func() {
+		direct := &directClient{Client: client, body: &body{data: data}}
 		opts.BeforeWrite = func(as func(any) bool) error {
 			var transfer *transfermanager.Client
 			if !as(&transfer) {
 				return errors.New("repo/cloud/s3: the bucket's writer is not of the version of gocloud.dev that this driver knows")
 			}
-			*transfer = *transfermanager.New(client, func(o *transfermanager.Options) {
+			*transfer = *transfermanager.New(direct, func(o *transfermanager.Options) {
 				o.MultipartUploadThreshold = largestPut
 				o.RequestChecksumCalculation = client.Options().RequestChecksumCalculation
 				o.FailTimeout = 30 * time.Second
 			})
 			return nil
 		}
+		return direct.body.detach
 	}}
 }
 
