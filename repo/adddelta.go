@@ -143,11 +143,15 @@ func (w *Writer) checkBase(id chunk.ID, stored []byte) error {
 // session, in full: a chunk that is stored as the difference to it can be added with
 // AddEncoded.
 func (s *Session) HasFull(id chunk.ID) bool {
-	if s.storedFull(&id) {
+	there := s.there.Load()
+	if there.full(&id) {
 		return true
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if now := s.there.Load(); now != there && now.full(&id) {
+		return true
+	}
 	return s.pending.hasFull(&id)
 }
 

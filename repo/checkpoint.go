@@ -9,9 +9,11 @@ import (
 )
 
 // sessionPack is a pack that a session has handed to the bucket. The session's mu
-// guards all but packInfo, rows and bases, which do not change.
+// guards all but packInfo, which does not change; rows and bases change under commitMu as
+// well.
 type sessionPack struct {
 	packInfo
+	// rows are nil once the chunks are known from the repository's index.
 	rows []packRow
 	// bases are the chunks that deltas in the pack are differences to, as far as they were
 	// not in the repository when the session began.
@@ -27,11 +29,11 @@ type sessionPack struct {
 	verified bool
 }
 
-// ownBases returns those of the bases that the session has stored itself.
-func (s *Session) ownBases(bases []chunk.ID) []chunk.ID {
+// ownBases returns those of the bases that only the session has stored.
+func ownBases(there *found, bases []chunk.ID) []chunk.ID {
 	var own []chunk.ID
 	for i := range bases {
-		if !s.storedFull(&bases[i]) {
+		if !there.full(&bases[i]) {
 			own = append(own, bases[i])
 		}
 	}

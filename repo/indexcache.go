@@ -35,7 +35,7 @@ type indexCache struct {
 	log        *slog.Logger
 	// create makes a temporary file; another one in tests.
 	create func(dir, pattern string) (cacheFile, error)
-	// foldRecords and stableSize are the constant, and mergeLimit; less in tests.
+	// foldRecords and stableSize are the constant, and mergeLimitCached; less in tests.
 	foldRecords int
 	stableSize  int64
 
@@ -69,7 +69,7 @@ func newIndexCache(dir, repositoryID string, log *slog.Logger) *indexCache {
 		repository:  blake3.Sum256([]byte(repositoryID)),
 		log:         log,
 		foldRecords: foldRecords,
-		stableSize:  mergeLimit,
+		stableSize:  mergeLimitCached,
 		create:      func(dir, pattern string) (cacheFile, error) { return os.CreateTemp(dir, pattern) },
 		unusable:    make(map[string]bool),
 	}

@@ -16,7 +16,17 @@ const (
 	// mergeLimit is the size in bytes above which an index is left alone, so that
 	// a commit never rewrites the index of a large repository.
 	mergeLimit = 32 << 20
+	// mergeLimitCached is the same where the index is in a cache, since memory is short: a
+	// merge takes up to twelve times that.
+	mergeLimitCached = 4 << 20
 )
+
+func (r *Repository) mergeLimit() int64 {
+	if r.indexCache != nil {
+		return mergeLimitCached
+	}
+	return mergeLimit
+}
 
 // writeIndex makes an index durable. That it exists already is as good: its name
 // is its content.
@@ -37,8 +47,9 @@ func (r *Repository) mergeSmallIndexes(ctx context.Context, l *lease) error {
 	}
 	var small []indexInfo
 	var total int64
+	limit := r.mergeLimit()
 	for _, x := range s.infos() {
-		if x.size <= mergeLimit && total+x.size <= 4*mergeLimit {
+		if x.size <= limit && total+x.size <= 4*limit {
 			small = append(small, x)
 			total += x.size
 		}

@@ -112,7 +112,12 @@ func (s *pendingSet) has(id *chunk.ID) bool {
 // hasFull reports whether a chunk is there that will be stored in full.
 func (s *pendingSet) hasFull(id *chunk.ID) bool {
 	n, _, ok := s.find(id)
-	return ok && s.pages[n/pendingPageSize].full[n%pendingPageSize/64]>>(n%64)&1 != 0
+	return ok && s.isFull(n)
+}
+
+// isFull is hasFull for a chunk by its number.
+func (s *pendingSet) isFull(n uint32) bool {
+	return s.pages[n/pendingPageSize].full[n%pendingPageSize/64]>>(n%64)&1 != 0
 }
 
 // view returns the set as it is now, to be asked for IDs by number only, also while

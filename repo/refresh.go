@@ -42,13 +42,11 @@ func (f *found) full(id *chunk.ID) bool {
 // stored reports whether the session may rely on a chunk that others have stored.
 func (s *Session) stored(id *chunk.ID) bool { return s.there.Load().has(id) }
 
-// storedFull is stored for a chunk that must be there in full.
-func (s *Session) storedFull(id *chunk.ID) bool { return s.there.Load().full(id) }
-
 // Refresh looks at what others have stored since the session began, so that it need not
 // be stored again: what they have committed, and what they have kept by a Checkpoint. Has and
 // Add know it from then on. What no snapshot names of that is safe from a collection as
-// long as this session lasts. It costs a listing and the new indexes.
+// long as this session lasts. It costs a listing and the new indexes. The session then keeps
+// no longer in memory what a Checkpoint of its own has made known: see Held.
 //
 // It fails with ErrClosed after the session's end, with the context's error or the
 // bucket's. A failure leaves the session as it was.
@@ -58,7 +56,15 @@ func (s *Session) Refresh(ctx context.Context) error {
 	}
 	s.refreshMu.Lock()
 	defer s.refreshMu.Unlock()
-	return s.look(ctx)
+	if err := s.look(ctx); err != nil {
+		return err
+	}
+	// Who holds it makes an index of what is held, or ends the session: there is a next time.
+	if s.commitMu.TryLock() {
+		s.forget()
+		s.commitMu.Unlock()
+	}
+	return nil
 }
 
 // look learns what the session may rely on (step 2 of a session). The order matters: a

@@ -116,13 +116,18 @@ func (s *Session) claim(id *chunk.ID, full bool) (bool, error) {
 	if s.stopped.Load() {
 		return false, s.state()
 	}
-	if s.stored(id) {
+	there := s.there.Load()
+	if there.has(id) {
 		return false, nil
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.err != nil || s.ended {
 		return false, s.stateLocked()
+	}
+	// pending may have lost it since to what was found meanwhile.
+	if now := s.there.Load(); now != there && now.has(id) {
+		return false, nil
 	}
 	if int64(s.pending.n) >= maxPending {
 		return false, errors.New("repo: the session has more chunks than one can take on")
@@ -147,11 +152,15 @@ func (s *Session) stateLocked() error {
 // Has reports whether a chunk is in the repository or was taken on by this
 // session.
 func (s *Session) Has(id chunk.ID) bool {
-	if s.stored(&id) {
+	there := s.there.Load()
+	if there.has(&id) {
 		return true
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if now := s.there.Load(); now != there && now.has(&id) {
+		return true
+	}
 	return s.pending.has(&id)
 }
 
@@ -181,15 +190,17 @@ func (s *Session) upload(ctx context.Context, pack *packBuilder) error {
 		return s.fail(context.Cause(s.ctx))
 	}
 	id := pack.finish()
-	content := &sessionPack{
-		packInfo: packInfo{id: id, size: int64(len(pack.buf))},
-		bases:    s.ownBases(pack.bases),
-	}
+	content := &sessionPack{packInfo: packInfo{id: id, size: int64(len(pack.buf))}}
+	there := s.there.Load()
+	content.bases = ownBases(there, pack.bases)
 	s.mu.Lock()
 	if err := s.stateLocked(); err != nil {
 		s.mu.Unlock()
 		<-s.uploads
 		return err
+	}
+	if now := s.there.Load(); now != there {
+		content.bases = ownBases(now, content.bases)
 	}
 	content.rows = s.pending.rows(pack.entries)
 	// It is listed before it is written: an abort must delete what may be there.

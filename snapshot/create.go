@@ -69,9 +69,12 @@ const idAttempts = 10_000
 // is listed as well in the rare case that it was written while the collection decided.
 //
 // When Create fails, or ctx ends, or the engine is closed, nothing is listed and
-// what was stored is deleted again. A source that fails to close its View after the snapshot
-// was made is logged. A panic of a source comes out of Create, in whichever goroutine it
-// was, after the same cleaning up. Errors: ErrBadLabel, ErrPattern, ErrNoMatch if the patterns choose nothing, ErrBadID, repo.ErrExists for the ID, ErrNoSources, ErrNotFound
+// what was stored is deleted again. Only with Config.CacheDir, what was stored is noted in the
+// repository every 131,072 new chunks, so that the memory that a snapshot takes does not grow
+// with it: that stays, and is found by the next Create, or goes with the next Collect. A source
+// that fails to close its View after the snapshot was made is logged. A panic of a source comes
+// out of Create, in whichever goroutine it was, after the same cleaning up. Errors: ErrBadLabel,
+// ErrPattern, ErrNoMatch if the patterns choose nothing, ErrBadID, repo.ErrExists for the ID, ErrNoSources, ErrNotFound
 // for the parent, ErrClosed, a *lock.TimeoutError, a *SourceError around what a
 // source failed with, ErrFileKind and ErrChanged among it, a *BrokenPromiseError,
 // the context's cause, repo.ErrGivenUp where the second try met a collection as well or something
@@ -173,6 +176,7 @@ type creation struct {
 	created  time.Time
 	frozen   lock.FreezeResult
 	session  *repo.Session
+	notes    notes
 	read     counter
 	verified counter
 	// basesLost makes sure that one damaged parent is logged once.

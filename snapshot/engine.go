@@ -105,6 +105,8 @@ type Engine struct {
 	// local is the absolute folder of a local repository, else empty.
 	local string
 	log   *slog.Logger
+	// noteChunks is the constant, less in tests.
+	noteChunks int
 
 	// life ends with Close.
 	life    context.Context
@@ -132,7 +134,7 @@ func Open(ctx context.Context, config Config) (*Engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	e := &Engine{config: config, names: slices.Sorted(maps.Keys(config.Sources)), log: config.Logger}
+	e := &Engine{config: config, names: slices.Sorted(maps.Keys(config.Sources)), log: config.Logger, noteChunks: noteChunks}
 	if err := e.openBucket(ctx); err != nil {
 		return nil, err
 	}

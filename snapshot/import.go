@@ -53,7 +53,7 @@ const (
 //
 // It fails with an *ArchiveError, with repo.ErrExists if there is a snapshot with this ID, with
 // ErrBadID, ErrConfig or ErrClosed, with an error of r, or with one of the repository. What was
-// stored is deleted again then.
+// stored is deleted again then, as far as Create would delete it.
 func (e *Engine) Import(ctx context.Context, r io.Reader, opts ImportOptions) (_ *Snapshot, err error) {
 	ctx, done, err := e.begin(ctx)
 	if err != nil {
@@ -115,6 +115,7 @@ type importer struct {
 	track    *tracker
 	manifest *Snapshot
 	session  *repo.Session
+	notes    notes
 	writer   *repo.Writer
 
 	stream      io.Reader

@@ -95,6 +95,7 @@ func (m *importer) content(ctx context.Context, f *repo.File, sum hash.Hash) err
 			return err
 		}
 		left -= n
+		m.notes.note(ctx, m.engine, m.session)
 	}
 	f.Content, err = content.Finish(ctx)
 	return err

@@ -125,6 +125,9 @@ func (w *worker) do(ctx context.Context, s segment) error {
 	if err == nil && complete {
 		err = w.finish(ctx, f)
 	}
+	if err == nil {
+		w.creation.notes.note(ctx, w.creation.engine, w.creation.session)
+	}
 	if err == nil || ctx.Err() != nil {
 		return err
 	}
