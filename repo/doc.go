@@ -63,7 +63,7 @@
 //
 // A chunk has 1 byte to [chunk.MaxSize], a path at most 4096 bytes, a manifest 16 MiB.
 // A session holds one pack of [Options].PackSize for each Writer and upload at most,
-// and about 60 bytes for each new chunk, and for each Writer that stores
-// differences a few MiB; an open repository holds its indexes, 50 bytes a chunk, or
+// and about 60 bytes for each new chunk, of which [Session.Checkpoint] and [Session.Refresh]
+// relieve it, and for each Writer that stores differences a few MiB; an open repository holds its indexes, 50 bytes a chunk, or
 // next to nothing with [Options].CacheDir.
 package repo
