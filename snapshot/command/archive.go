@@ -14,12 +14,16 @@ import (
 // stream is what stands for the standard output or input in the place of a file.
 const stream = "-"
 
+func exportNeeds(c *call) error {
+	if c.to == "" {
+		return usageError("no file is named: give -to FILE, or -to - for the standard output")
+	}
+	return nil
+}
+
 func exportSnapshot(ctx context.Context, c *call) (err error) {
 	id, opts := c.flags.Arg(0), snapshot.ExportOptions{Compression: snapshot.Compression(c.compression)}
-	switch c.to {
-	case "":
-		return errors.New("no file is named: give -to FILE, or -to - for the standard output")
-	case stream:
+	if c.to == stream {
 		return c.engine.Export(ctx, id, c.out, opts)
 	}
 	// Nothing is replaced, and nothing is left that looks like an archive and is none.
@@ -39,13 +43,16 @@ func exportSnapshot(ctx context.Context, c *call) (err error) {
 	return nil
 }
 
+func importNeeds(c *call) error {
+	if c.from == "" {
+		return usageError("no file is named: give -from FILE, or -from - for the standard input")
+	}
+	return nil
+}
+
 func importSnapshot(ctx context.Context, c *call) error {
 	var from io.Reader = os.Stdin
-	switch c.from {
-	case "":
-		return errors.New("no file is named: give -from FILE, or -from - for the standard input")
-	case stream:
-	default:
+	if c.from != stream {
 		f, err := os.Open(c.from)
 		if err != nil {
 			return err

@@ -17,13 +17,16 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/holdstill/holdstill/repo"
 	"github.com/holdstill/holdstill/snapshot"
 )
 
 // Main runs the command with the arguments and the streams of the process, and ends
-// the process. An interrupt ends what is under way.
+// the process. An interrupt ends what is under way; a second one ends the process as it is,
+// should that take too long.
 func Main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop)
 	code := Run(ctx, os.Args[1:], os.Stdout, os.Stderr)
 	stop()
 	os.Exit(code)
@@ -41,7 +44,11 @@ type command struct {
 	// count is how many arguments it takes after its flags.
 	count int
 	flags func(*call)
-	run   func(context.Context, *call) error
+	// needs says what is missing of the call, before anything is opened.
+	needs func(*call) error
+	// before is called before a repository is made.
+	before func(context.Context, *call) error
+	run    func(context.Context, *call) error
 }
 
 // call is a command under way.
@@ -78,7 +85,13 @@ type call struct {
 	policy             snapshot.KeepPolicy
 }
 
+// errUsage means that the command was called wrongly, and that it was said how.
 var errUsage = errors.New("called wrongly")
+
+// A usageError says what is wrong with a call.
+type usageError string
+
+func (e usageError) Error() string { return string(e) }
 
 func commands() []command {
 	return []command{
@@ -86,21 +99,21 @@ func commands() []command {
 		{name: "show", args: "ID", what: "print all that is known of a snapshot, as JSON", count: 1, run: show},
 		{name: "files", args: "ID", what: "list the files in a snapshot", count: 1, run: files},
 		{name: "check", what: "look for damage, and say which snapshots it harms", flags: checkFlags, run: check},
-		{name: "restore", args: "ID", what: "restore a snapshot to a directory", count: 1, flags: restoreFlags, run: restore},
+		{name: "restore", args: "ID", what: "restore a snapshot to a directory", count: 1, flags: restoreFlags, needs: restoreNeeds, run: restore},
 		{name: "recover", args: "DIRECTORY", what: "finish or undo a restore that was interrupted", count: 1, noRepo: true, run: recoverTarget},
 		{name: "undo", args: "DIRECTORY PREVIOUS", what: "put back what a restore replaced", count: 2, noRepo: true, run: undo},
-		{name: "copy", args: "ID", what: "copy a snapshot to another repository", count: 1, flags: copyFlags, run: copySnapshot},
-		{name: "upload", args: "ID", what: "copy a snapshot to a location; run it again to go on after a failure", count: 1, flags: copyFlags, run: upload},
-		{name: "download", args: "ID", what: "copy a snapshot from a location to -repo, made if there is none; run it again to go on after a failure", count: 1, makesRepo: true, flags: downloadFlags, run: download},
-		{name: "export", args: "ID", what: "write a snapshot to one file, which tar can read", count: 1, flags: exportFlags, run: exportSnapshot},
-		{name: "import", what: "make a snapshot from a file that export wrote", flags: importFlags, run: importSnapshot},
+		{name: "copy", args: "ID", what: "copy a snapshot to another repository", count: 1, flags: copyFlags, needs: toNeeds, run: copySnapshot},
+		{name: "upload", args: "ID", what: "copy a snapshot to a location; run it again to go on after a failure", count: 1, flags: copyFlags, needs: toNeeds, run: upload},
+		{name: "download", args: "ID", what: "copy a snapshot from a location to -repo, made if there is none; run it again to go on after a failure", count: 1, makesRepo: true, flags: downloadFlags, needs: fromNeeds, before: downloadable, run: download},
+		{name: "export", args: "ID", what: "write a snapshot to one file, which tar can read", count: 1, flags: exportFlags, needs: exportNeeds, run: exportSnapshot},
+		{name: "import", what: "make a snapshot from a file that export wrote", flags: importFlags, needs: importNeeds, run: importSnapshot},
 		{name: "attach", args: "ID FILE", what: "add a file to a snapshot, beside what it holds", count: 2, flags: attachFlags, run: attach},
 		{name: "attachments", args: "ID", what: "list what was added to a snapshot, or print one", count: 1, flags: attachmentsFlags, run: attachments},
 		{name: "delete", args: "ID", what: "delete a snapshot", count: 1, run: remove},
-		{name: "prune", what: "delete the snapshots that no -keep flag keeps", flags: pruneFlags, run: prune},
+		{name: "prune", what: "delete the snapshots that no -keep flag keeps", flags: pruneFlags, needs: pruneNeeds, run: prune},
 		{name: "collect", what: "free the space of what was deleted, beside running servers", flags: collectFlags, run: collect},
 		{name: "keys", what: "list the keys of an encrypted repository", run: listKeys},
-		{name: "add-key", what: "add a passphrase to an encrypted repository", flags: addKeyFlags, run: addKey},
+		{name: "add-key", what: "add a passphrase to an encrypted repository", flags: addKeyFlags, needs: addKeyNeeds, run: addKey},
 		{name: "remove-key", args: "KEY", what: "remove a key of an encrypted repository", count: 1, run: removeKey},
 		{name: "rebuild-index", what: "make the index anew from the packs; nobody may write meanwhile", flags: rebuildFlags, run: rebuild},
 	}
@@ -144,6 +157,7 @@ func downloadFlags(c *call) {
 // well, 1 when something failed or is damaged, and 2 for a call that is wrong.
 func Run(ctx context.Context, args []string, out, errOut io.Writer) int {
 	err := dispatch(ctx, args, out, errOut)
+	var wrong usageError
 	switch {
 	case err == nil || errors.Is(err, flag.ErrHelp):
 		return 0
@@ -151,6 +165,9 @@ func Run(ctx context.Context, args []string, out, errOut io.Writer) int {
 		return 2
 	}
 	fmt.Fprintln(errOut, "holdstill:", err)
+	if errors.As(err, &wrong) {
+		return 2
+	}
 	return 1
 }
 
@@ -209,8 +226,23 @@ func (cmd command) call(ctx context.Context, args []string, out, errOut io.Write
 		fmt.Fprintf(errOut, "holdstill %s takes %d arguments, not %d; flags come before them\n", cmd.name, cmd.count, c.flags.NArg())
 		return errUsage
 	}
+	if !cmd.noRepo && c.repo == "" {
+		return usageError("no repository is named: give -repo DIRECTORY")
+	}
+	if cmd.needs != nil {
+		if err := cmd.needs(c); err != nil {
+			return err
+		}
+	}
 	if !cmd.noRepo {
-		if c.engine, err = c.open(ctx, c.repo, c.passphrase, !cmd.makesRepo); err != nil {
+		c.engine, err = c.open(ctx, c.repo, c.passphrase, true)
+		if cmd.makesRepo && errors.Is(err, repo.ErrNotRepository) {
+			if err := cmd.before(ctx, c); err != nil {
+				return err
+			}
+			c.engine, err = c.open(ctx, c.repo, c.passphrase, false)
+		}
+		if err != nil {
 			return err
 		}
 		defer func() { err = errors.Join(err, c.engine.Close()) }()

@@ -3,6 +3,7 @@ package command
 import (
 	"bytes"
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -126,21 +127,37 @@ func TestWrongCalls(t *testing.T) {
 		{nil, 2, "Usage"},
 		{[]string{"frobnicate"}, 2, "no command"},
 		{[]string{"list", "-nope"}, 2, "not defined"},
-		{[]string{"list"}, 1, "give -repo"},
+		{[]string{"list"}, 2, "give -repo"},
 		{[]string{"list", "-repo", empty}, 1, "holds no repository"},
 		{[]string{"list", "-repo", filepath.Join(empty, "none")}, 1, "holds no repository"},
 		{[]string{"show", "-repo", dir}, 2, "takes 1 arguments"},
 		{[]string{"show", "-repo", dir, "2020-01-01T00.00.00Z_none"}, 1, "no such snapshot"},
 		{[]string{"show", "-repo", dir, "../x"}, 1, "bad snapshot ID"},
-		{[]string{"restore", "-repo", dir, id}, 1, "give -to"},
+		{[]string{"restore", "-repo", dir, id}, 2, "give -to"},
+		{[]string{"restore", "-repo", dir, id, "-to", empty}, 2, "flags come before"},
+		{[]string{"recover"}, 2, "takes 1 arguments"},
+		{[]string{"undo", empty}, 2, "takes 2 arguments"},
+		{[]string{"undo", empty, filepath.Join(empty, "none")}, 1, ""},
+		{[]string{"upload", "-repo", dir, id}, 2, "give -to"},
+		{[]string{"download", "-repo", filepath.Join(empty, "new"), id}, 2, "give -from"},
+		{[]string{"download", "-repo", filepath.Join(empty, "new"), "-from", filepath.Join(empty, "none"), id}, 1, "holds no repository"},
+		{[]string{"download", "-repo", filepath.Join(empty, "new"), "-from", dir, "2020-01-01T00.00.00Z_none"}, 1, "no such snapshot"},
+		{[]string{"copy", "-repo", dir, "-to", filepath.Join(empty, "new"), "2020-01-01T00.00.00Z_none"}, 1, "no such snapshot"},
+		{[]string{"upload", "-repo", dir, "-to", filepath.Join(empty, "new"), "2020-01-01T00.00.00Z_none"}, 1, "no such snapshot"},
+		{[]string{"add-key", "-repo", dir}, 2, "give -new-passphrase-file"},
+		{[]string{"remove-key", "-repo", dir, "x"}, 1, ""},
+		{[]string{"delete", "-repo", dir, ""}, 1, "bad snapshot ID"},
+		{[]string{"list", "-repo", dir, "-passphrase-file", filepath.Join(empty, "none")}, 1, "no such file"},
+		{[]string{"list", "-repo", dir, "-config", filepath.Join(empty, "none")}, 1, "no such file"},
+		{[]string{"collect", "-repo", dir, "-lease-timeout", "soon"}, 2, "invalid value"},
 		{[]string{"restore", "-repo", dir, "-to", dir, id}, 1, ""},
-		{[]string{"copy", "-repo", dir, id}, 1, "give -to"},
-		{[]string{"prune", "-repo", dir}, 1, "would delete every snapshot"},
-		{[]string{"prune", "-repo", dir, "-keep-last", "-1"}, 1, "negative"},
-		{[]string{"export", "-repo", dir, id}, 1, "give -to"},
+		{[]string{"copy", "-repo", dir, id}, 2, "give -to"},
+		{[]string{"prune", "-repo", dir}, 2, "would delete every snapshot"},
+		{[]string{"prune", "-repo", dir, "-keep-last", "-1"}, 2, "negative"},
+		{[]string{"export", "-repo", dir, id}, 2, "give -to"},
 		{[]string{"export", "-repo", dir, "-to", dir, id}, 1, "exists"},
 		{[]string{"export", "-repo", dir, "-to", filepath.Join(empty, "x"), "none"}, 1, "no such snapshot"},
-		{[]string{"import", "-repo", dir}, 1, "give -from"},
+		{[]string{"import", "-repo", dir}, 2, "give -from"},
 		{[]string{"import", "-repo", dir, "-from", filepath.Join(dir, "holdstill.json")}, 1, "not a whole archive"},
 		{[]string{"attachments", "-repo", dir, "-name", "x", id}, 1, "no such attachment"},
 	} {
@@ -168,5 +185,53 @@ func TestCheckReportsDamage(t *testing.T) {
 	out, _, code := tool(t, "check", "-repo", dir)
 	if code != 1 || !strings.Contains(out, "missing") || !strings.Contains(out, id) {
 		t.Errorf("exit %d, printed %s", code, out)
+	}
+}
+
+// Every command explains itself, and a call without anything ends with a message and no stack.
+func TestHelp(t *testing.T) {
+	t.Setenv("HOLDSTILL_REPO", "")
+	for _, cmd := range commands() {
+		_, errOut, code := tool(t, cmd.name, "-h")
+		if code != 0 || !strings.Contains(errOut, "Usage: holdstill "+cmd.name) || !strings.Contains(errOut, cmd.what) {
+			t.Errorf("%s -h: exit %d, printed %q", cmd.name, code, errOut)
+		}
+		out, errOut, code := tool(t, cmd.name)
+		if code != 2 || out != "" || errOut == "" {
+			t.Errorf("%s: exit %d, printed %q and %q", cmd.name, code, out, errOut)
+		}
+	}
+}
+
+// A name in a snapshot is text, whatever is in it: it cannot steer the terminal, nor look like
+// another line.
+func TestOddNames(t *testing.T) {
+	dir := t.TempDir()
+	name := "a\n-rw-r--r--  0  2020-01-01 00:00:00   kv/forged\x1b[2J"
+	e, err := snapshot.Open(t.Context(), snapshot.Config{Repository: "local:" + dir, Sources: map[string]snapshot.Source{"kv": mapSource{fstest.MapFS{name: {Data: []byte("x")}}}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := e.Create(t.Context(), snapshot.CreateOptions{})
+	if err := errors.Join(err, e.Close()); err != nil {
+		t.Fatal(err)
+	}
+	out, errOut, code := tool(t, "files", "-repo", dir, s.ID)
+	if code != 0 || strings.Count(out, "\n") != 3 || strings.Contains(out, "\x1b") || !strings.Contains(out, "forged") {
+		t.Errorf("exit %d, printed %q and %q", code, out, errOut)
+	}
+}
+
+// An interrupt ends what is under way with 1, and says why.
+func TestInterrupted(t *testing.T) {
+	dir, id := newRepository(t)
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cancel(errors.New("the operator pressed a key"))
+	for _, args := range [][]string{{"list"}, {"check"}, {"restore", "-to", filepath.Join(t.TempDir(), "to"), id}, {"export", "-to", filepath.Join(t.TempDir(), "x"), id}} {
+		var out, errOut bytes.Buffer
+		args = append([]string{args[0], "-repo", dir}, args[1:]...)
+		if code := Run(ctx, args, &out, &errOut); code != 1 || !strings.Contains(errOut.String(), "pressed a key") && !strings.Contains(errOut.String(), "canceled") {
+			t.Errorf("%v: exit %d, printed %q and %q", args, code, &out, &errOut)
+		}
 	}
 }

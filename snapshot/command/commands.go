@@ -7,8 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"strconv"
+	"strings"
 	"text/tabwriter"
 	"time"
+	"unicode"
 
 	"github.com/holdstill/holdstill/repo"
 	"github.com/holdstill/holdstill/snapshot"
@@ -64,7 +67,7 @@ func files(ctx context.Context, c *call) error {
 		if err != nil {
 			return err
 		}
-		_, err = fmt.Fprintf(w, "%s\t%d\t%s\t  %s\n", info.Mode(), info.Size(), info.ModTime().Format(time.DateTime), path)
+		_, err = fmt.Fprintf(w, "%s\t%d\t%s\t  %s\n", info.Mode(), info.Size(), info.ModTime().Format(time.DateTime), shown(path))
 		return err
 	})
 	return errors.Join(err, w.Flush())
@@ -88,16 +91,20 @@ func check(ctx context.Context, c *call) error {
 	for _, d := range report.Damage {
 		fmt.Fprintln(c.out, d)
 		for _, f := range d.Files {
-			fmt.Fprintln(c.out, "    ", f)
+			fmt.Fprintln(c.out, "    ", shown(f))
 		}
 	}
 	return fmt.Errorf("%d things are damaged", len(report.Damage))
 }
 
-func restore(ctx context.Context, c *call) error {
+func restoreNeeds(c *call) error {
 	if c.to == "" {
-		return errors.New("no target is named: give -to DIRECTORY")
+		return usageError("no target is named: give -to DIRECTORY")
 	}
+	return nil
+}
+
+func restore(ctx context.Context, c *call) error {
 	start := time.Now()
 	result, err := c.engine.Restore(ctx, c.flags.Arg(0), snapshot.RestoreOptions{
 		To: c.to, Source: c.source, InPlace: c.inPlace,
@@ -133,13 +140,24 @@ func undo(ctx context.Context, c *call) error {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(c.out, "%s is back. What was restored is kept in %s.\n", c.flags.Arg(0), kept)
+	fmt.Fprintf(c.out, "%s is what it was before.\n", c.flags.Arg(0))
+	if kept != "" {
+		fmt.Fprintf(c.out, "What was there until now is kept in %s.\n", kept)
+	}
 	return nil
 }
 
-func copySnapshot(ctx context.Context, c *call) error {
+func toNeeds(c *call) error {
 	if c.to == "" {
-		return errors.New("no other repository is named: give -to REPOSITORY")
+		return usageError("no other repository is named: give -to REPOSITORY")
+	}
+	return nil
+}
+
+func copySnapshot(ctx context.Context, c *call) (err error) {
+	// Before a repository is made for it elsewhere.
+	if _, err := c.engine.Repository().Manifest(ctx, c.flags.Arg(0)); err != nil {
+		return err
 	}
 	passphrase := cmp.Or(c.toPassphrase, c.passphrase)
 	if c.otherPlain {
@@ -149,7 +167,7 @@ func copySnapshot(ctx context.Context, c *call) error {
 	if err != nil {
 		return err
 	}
-	defer other.Close()
+	defer func() { err = errors.Join(err, other.Close()) }()
 	result, err := transfer.Copy(ctx, other.Repository(), c.engine.Repository(), c.flags.Arg(0), transfer.Options{})
 	if err != nil {
 		return err
@@ -179,6 +197,15 @@ func rebuild(ctx context.Context, c *call) error {
 		return fmt.Errorf("%d packs or chunks could not be read", len(result.Damaged))
 	}
 	return nil
+}
+
+// shown returns a name as it is, or in quotes where a terminal might take it for more than
+// text, or a line for two.
+func shown(name string) string {
+	if strings.ContainsFunc(name, func(r rune) bool { return !unicode.IsPrint(r) }) {
+		return strconv.Quote(name)
+	}
+	return name
 }
 
 // size renders bytes for a person.

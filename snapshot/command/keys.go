@@ -48,13 +48,17 @@ func listKeys(ctx context.Context, c *call) error {
 	return errors.Join(w.Flush(), failed)
 }
 
+func addKeyNeeds(c *call) error {
+	if c.newPassphrase == "" {
+		return usageError("no new passphrase is named: give -new-passphrase-file FILE")
+	}
+	return nil
+}
+
 func addKey(ctx context.Context, c *call) error {
 	key, err := passphraseFrom(c.newPassphrase)
 	if err != nil {
 		return err
-	}
-	if key == nil {
-		return errors.New("no new passphrase is named: give -new-passphrase-file FILE")
 	}
 	k, err := c.engine.Repository().AddKey(ctx, key, repo.AddKeyOptions{Label: c.label})
 	if err != nil {

@@ -55,7 +55,7 @@ func TestKeyCommands(t *testing.T) {
 		{[]string{"list", "-passphrase-file", first}, 0, "ID"},
 		{[]string{"keys", "-passphrase-file", first}, 0, id},
 		{[]string{"remove-key", "-passphrase-file", first, id}, 1, "last"},
-		{[]string{"add-key", "-passphrase-file", first}, 1, "give -new-passphrase-file"},
+		{[]string{"add-key", "-passphrase-file", first}, 2, "give -new-passphrase-file"},
 		{[]string{"add-key", "-passphrase-file", first, "-new-passphrase-file", second, "-label", "new"}, 0, "Added key"},
 		{[]string{"keys", "-passphrase-file", second}, 0, `"new"`},
 		{[]string{"remove-key", "-passphrase-file", second, id}, 0, "Removed key"},

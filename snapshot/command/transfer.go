@@ -1,6 +1,7 @@
 package command
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -14,16 +15,32 @@ import (
 )
 
 func upload(ctx context.Context, c *call) error {
-	if c.to == "" {
-		return errors.New("no other repository is named: give -to REPOSITORY")
-	}
 	return c.transfer(ctx, c.to, c.toPassphrase, "Uploaded", c.engine.Upload)
 }
 
-func download(ctx context.Context, c *call) error {
+func fromNeeds(c *call) error {
 	if c.from == "" {
-		return errors.New("no other repository is named: give -from REPOSITORY")
+		return usageError("no other repository is named: give -from REPOSITORY")
 	}
+	return nil
+}
+
+// downloadable makes sure that there is something to download.
+func downloadable(ctx context.Context, c *call) (err error) {
+	passphrase := cmp.Or(c.fromPassphrase, c.passphrase)
+	if c.otherPlain {
+		passphrase = ""
+	}
+	other, err := c.open(ctx, c.from, passphrase, true)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, other.Close()) }()
+	_, err = other.Repository().Manifest(ctx, c.flags.Arg(0))
+	return err
+}
+
+func download(ctx context.Context, c *call) error {
 	return c.transfer(ctx, c.from, c.fromPassphrase, "Downloaded", c.engine.Download)
 }
 

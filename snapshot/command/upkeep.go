@@ -61,6 +61,13 @@ func collect(ctx context.Context, c *call) error {
 	return nil
 }
 
+func pruneNeeds(c *call) error {
+	if _, err := c.policy.Apply(nil); err != nil {
+		return usageError(err.Error() + ": give at least one -keep flag, and no negative number")
+	}
+	return nil
+}
+
 func prune(ctx context.Context, c *call) error {
 	result, err := c.engine.Prune(ctx, c.policy, snapshot.PruneOptions{DryRun: c.dryRun})
 	if result == nil {
