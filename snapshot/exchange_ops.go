@@ -65,6 +65,22 @@ func (o *fileOps) writeAt(f *os.File, p []byte, at int64) error {
 	return err
 }
 
+// allocate has the file system set blocks aside for n bytes of f.
+func (o *fileOps) allocate(f *os.File, at, n int64) error {
+	if err := o.ask("allocate", f.Name()); err != nil {
+		return err
+	}
+	return allocate(f, at, n)
+}
+
+// clear makes n bytes of f zeros.
+func (o *fileOps) clear(f *os.File, at, n int64) error {
+	if err := o.ask("clear", f.Name()); err != nil {
+		return err
+	}
+	return clearRange(f, at, n)
+}
+
 // dress gives an open file or folder its owner, time and permissions, and makes
 // them durable with the content. name is its name in root.
 func (o *fileOps) dress(root *os.Root, f *os.File, name string, who owner, mode fs.FileMode, at time.Time) error {

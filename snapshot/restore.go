@@ -66,7 +66,8 @@ type RestoreOptions struct {
 	// are never linked.
 	NoLinks bool
 	// SkipSpaceCheck restores even if the sum of the files' sizes is more than what
-	// the file system has left, for files that are mostly holes.
+	// the file system has left, for files that are mostly holes. A lack of room shows
+	// only when writing fails.
 	SkipSpaceCheck bool
 	// Workers is how many goroutines decode and write at once, at most 1024. Default:
 	// Config.Workers.
@@ -134,8 +135,10 @@ type RestoreResult struct {
 //     snapshot fails here with repo.ErrCorrupt. Nothing was written so far.
 //  3. Everything is written into a new staging folder beside the target. Each pack is
 //     read once and in order, as far as 4 GiB of files go, several ranges at a time; what
-//     a local folder has is taken from there. Every chunk is verified; runs of 64 KiB of zeros become holes. Permissions and
-//     modification times are set; where an entry has no permissions, a file gets 0600
+//     a local folder has is taken from there. Every chunk is verified; runs of 64 KiB of zeros become holes. Where the
+//     system can, blocks are set aside for all else of a file, in stretches of 1 MiB and
+//     more, before it is written: if that fails for lack of room the restore ends there.
+//     Permissions and modification times are set; where an entry has no permissions, a file gets 0600
 //     and a folder 0700. The top folder takes over the permissions of what stands at
 //     the target, and for root all files take over its owner. Each file is synced,
 //     then each folder, those below first. After a failure or when ctx ends the
@@ -347,6 +350,8 @@ func (r *restorer) stage(ctx context.Context, s *site, pick *selection, stands s
 		reuser:    reuser,
 		reads:     r.reads(),
 		limits:    r.limits.withDefaults(),
+		to:        s.target(),
+		tight:     r.opts.SkipSpaceCheck,
 	}
 	if reuser != nil {
 		st.reads.Base = reuser.base

@@ -90,6 +90,10 @@ func (st *stager) restoreParts(ctx context.Context, parts []part) error {
 	if pieces, err = st.reuse(ctx, parts, pieces); err != nil {
 		return err
 	}
+	if pieces, err = st.withoutZeros(parts, pieces); err != nil {
+		return err
+	}
+	st.reserve(parts, pieces)
 	return st.fetch(ctx, parts, pieces)
 }
 

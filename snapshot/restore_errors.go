@@ -64,12 +64,14 @@ func (e *RestoreError) Error() string {
 func (e *RestoreError) Unwrap() error { return e.Err }
 
 // A SpaceError reports that the file system of the target has too little room for
-// what is to be restored. Nothing was written. It matches syscall.ENOSPC.
+// what is to be restored, or that others took so much of it since the restore began. Nothing
+// of the restore is left. It matches syscall.ENOSPC.
 type SpaceError struct {
 	// To is the target.
 	To string
-	// Needed is the sum of the files' sizes, Available what the file system has
-	// left for this user, both in bytes.
+	// Needed is the sum of the files' sizes, or of a restore under way the size of what
+	// could not be set aside. Available is what the file system has left for this user. Both
+	// are in bytes.
 	Needed, Available int64
 }
 

@@ -29,12 +29,17 @@ type outFile struct {
 	// left is how many bytes are not there yet. Whoever brings the last finishes the
 	// file.
 	left atomic.Int64
+	// filled is set once places that were not written to may be something else than a
+	// hole. Zeros must then be cleared, not only left out.
+	filled atomic.Bool
 
 	// mu is held for reading by who writes to file, for writing by who changes the
 	// fields below.
 	mu sync.RWMutex
 	// file is nil while the file is not open.
 	file *os.File
+	// wanted is what has to be set aside before anything else is written.
+	wanted []stretch
 	// made is set once the file was created.
 	made bool
 	// linked is set for a hard link to a file that stands at the target.
@@ -49,13 +54,8 @@ func (st *stager) newFile(e *entry) *outFile {
 
 // put writes bytes of the file to their place, but for zeros.
 func (f *outFile) put(p []byte, at int64) error {
-	f.mu.RLock()
-	for f.file == nil {
-		f.mu.RUnlock()
-		if err := f.open(); err != nil {
-			return err
-		}
-		f.mu.RLock()
+	if err := f.hold(); err != nil {
+		return err
 	}
 	err := f.writeSparse(p, at)
 	f.mu.RUnlock()
@@ -63,6 +63,19 @@ func (f *outFile) put(p []byte, at int64) error {
 		return fmt.Errorf("%q: %w", f.entry.Path, err)
 	}
 	f.arrived(int64(len(p)))
+	return nil
+}
+
+// hold opens the file, and keeps it open until mu is released for reading.
+func (f *outFile) hold() error {
+	f.mu.RLock()
+	for f.file == nil || len(f.wanted) > 0 {
+		f.mu.RUnlock()
+		if err := f.open(); err != nil {
+			return err
+		}
+		f.mu.RLock()
+	}
 	return nil
 }
 
@@ -75,17 +88,20 @@ func (f *outFile) arrived(n int64) {
 	}
 }
 
-// open makes the file in its full length, all of it a hole, or opens it again.
+// open makes the file in its full length, all of it a hole, or opens it again. Then what
+// is wanted of it is set aside.
 func (f *outFile) open() error {
 	if err := f.st.open.makeRoom(); err != nil {
 		return err
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.file != nil {
-		return nil
+	if f.file == nil {
+		if err := f.openLocked(); err != nil {
+			return err
+		}
 	}
-	return f.openLocked()
+	return f.allocate()
 }
 
 func (f *outFile) openLocked() error {
@@ -109,26 +125,38 @@ func (f *outFile) openLocked() error {
 	return nil
 }
 
-// writeSparse writes p at offset at of a file that is all zeros there, and leaves
-// out what is zeros.
+// writeSparse writes p at offset at, and makes a hole of what is zeros.
 func (f *outFile) writeSparse(p []byte, at int64) error {
-	from := 0 // where what has to be written begins
-	for i := 0; i < len(p); i += holeSize {
-		block := p[i:min(len(p), i+holeSize)]
-		if !bytes.Equal(block, zeros[:len(block)]) {
-			continue
+	for len(p) > 0 {
+		n, isZero := sameKind(p)
+		var err error
+		switch {
+		case !isZero:
+			err = f.st.ops.writeAt(f.file, p[:n], at)
+		case f.filled.Load():
+			err = f.st.ops.clear(f.file, at, int64(n))
 		}
-		if from < i {
-			if err := f.st.ops.writeAt(f.file, p[from:i], at+int64(from)); err != nil {
-				return err
-			}
+		if err != nil {
+			return err
 		}
-		from = i + len(block)
+		p, at = p[n:], at+int64(n)
 	}
-	if from == len(p) {
-		return nil
+	return nil
+}
+
+// sameKind returns how many bytes at the beginning of p are either blocks of zeros or
+// blocks of something else, and which.
+func sameKind(p []byte) (n int, isZero bool) {
+	for n < len(p) {
+		block := p[n:min(len(p), n+holeSize)]
+		if is := bytes.Equal(block, zeros[:len(block)]); n == 0 {
+			isZero = is
+		} else if is != isZero {
+			break
+		}
+		n += len(block)
 	}
-	return f.st.ops.writeAt(f.file, p[from:], at+int64(from))
+	return n, isZero
 }
 
 // finish gives the file its owner, time and permissions, makes it durable and

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"os"
 	"path/filepath"
+	"slices"
 	"syscall"
 	"testing"
 )
@@ -29,6 +30,50 @@ func TestRestoreKeepsHoles(t *testing.T) {
 	}
 	if taken := info.Sys().(*syscall.Stat_t).Blocks * 512; taken > 256<<10 {
 		t.Errorf("a file of %d bytes with 66 KiB of data takes %d", info.Size(), taken)
+	}
+}
+
+// Blocks that were set aside for what turns out to be zeros are given back.
+func TestRestoreGivesBackHoles(t *testing.T) {
+	const data = 1 << 20
+	for _, tt := range []struct {
+		name    string
+		content []byte
+		limit   int64
+	}{
+		{"in chunks of rows", pitted(1, 8*data), data},
+		{"chunks of zeros", slices.Concat(make([]byte, 30<<20), tableRows(2, data), make([]byte, 33<<20)), data},
+		{"of both kinds", slices.Concat(make([]byte, 50<<20), pitted(3, 8*data), make([]byte, 6<<20)), data},
+		// Each stretch of rows lies in two units of what can be a hole.
+		{"elsewhere", slices.Concat(make([]byte, 1<<20), pitted(4, 8*data)[100:], make([]byte, 200_001)), 2 * data},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			content := tt.content
+			r := newRepository(t)
+			m := storeChunked(t, r, "s", content, 1<<20)
+			to := filepath.Join(tempDir(t), "to")
+			aside := 0
+			if _, err := restoreWith(t.Context(), r, m, RestoreOptions{To: to, Workers: 4}, &fileOps{before: func(op, _ string) error {
+				if op == "allocate" {
+					aside++
+				}
+				return nil
+			}}); err != nil {
+				t.Fatal(err)
+			}
+			path := filepath.Join(to, "kv/data")
+			got, err := os.ReadFile(path)
+			if err != nil || !bytes.Equal(got, content) {
+				t.Fatalf("the file differs, or %v", err)
+			}
+			info, err := os.Stat(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if taken := info.Sys().(*syscall.Stat_t).Blocks * 512; aside == 0 || taken < data/2 || taken > tt.limit+256<<10 {
+				t.Errorf("%d bytes with %d of data take %d; set aside %d times", info.Size(), data, taken, aside)
+			}
+		})
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -46,6 +47,12 @@ type stager struct {
 	// group finishes files.
 	group *errgroup.Group
 	open  openFiles
+	// to is the target. tight is set where there may be less room than the sum of the
+	// sizes: then a lack of it shows only when writing fails.
+	to    string
+	tight bool
+	// unallocated is set where blocks cannot be set aside.
+	unallocated atomic.Bool
 	// fetched is how many bytes were read from packs. Only the goroutine that runs write
 	// touches it.
 	fetched int64
