@@ -16,8 +16,8 @@ import (
 //
 // When the ID is taken Commit fails with ErrExists, and may be called again with
 // another one; chunks may be added before that. Any other error ends the session
-// as Abort does: with ErrBadID or ErrInvalid for a manifest that cannot be stored,
-// with the session's first error, with the context's or the bucket's. Where a
+// as Abort does: with ErrBadID or ErrInvalid for a manifest that cannot be stored, with
+// ErrGivenUp, with the session's first error, with the context's or the bucket's. Where a
 // failure leaves open whether the index or the manifest was written, the packs stay,
 // and the snapshot exists or not.
 //
@@ -135,7 +135,7 @@ func (s *Session) commitIndex(ctx context.Context) error {
 	}
 	if missing := s.pending.n - s.packed; missing > 0 {
 		s.mu.Unlock()
-		return fmt.Errorf("repo: %d chunks are in Writers that were not flushed: call Writer.Flush before Session.Commit", missing)
+		return fmt.Errorf("%w: %d chunks are in Writers that were not flushed: call Writer.Flush before Session.Commit", ErrInvalid, missing)
 	}
 	packs := s.unindexed()
 	s.mu.Unlock()

@@ -11,7 +11,8 @@
 // [Session.Commit] or [Session.Abort]. To read, list snapshots with
 // [Repository.Manifests], their files with [Repository.Files] and the bytes of a
 // file with [Repository.NewReader]. [Repository.Check] finds damage and says which
-// snapshots it harms.
+// snapshots it harms. [Repository.DeleteManifest] deletes a snapshot, and
+// [Repository.Collect] frees its space.
 //
 // # What is promised
 //
@@ -44,7 +45,8 @@
 // belongs to one goroutine at a time. Any number of processes may read and write one
 // repository at the same time, without a lock. The one exception is
 // [Repository.RebuildIndex]. Calls end soon after their context does. Nothing runs in
-// the background but a session's uploads, and those end with the session.
+// the background but a session's uploads and the renewal of its lease, and those end with
+// the session.
 //
 // # Errors
 //

@@ -39,9 +39,9 @@ var (
 	ErrBadAttachmentName = errors.New("repo: bad attachment name")
 	// ErrAttachmentSize means that an attachment is too large, or one too many.
 	ErrAttachmentSize = errors.New("repo: too much to attach")
-	// ErrInvalid means that an argument cannot be stored: a chunk of the wrong
-	// size, a file table out of order, a manifest that is too large. The text says
-	// what and where.
+	// ErrInvalid means that an option is out of range, or that an argument cannot be
+	// stored: a chunk of the wrong size, a file table out of order, a manifest that is
+	// too large, chunks that were not flushed. The text says what and where.
 	ErrInvalid = errors.New("repo: invalid argument")
 	// ErrCorrupt means that stored bytes are not what was written; see
 	// CorruptError and ChunkError.

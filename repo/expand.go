@@ -27,9 +27,9 @@ type Piece struct {
 // takes about 64 bytes of memory for each piece.
 //
 // It fails with ErrTooManyChunks where there are more than limit pieces, or about an
-// eighth of that of nodes; a limit of 0 or less means none. Extents of one byte always stay below
-// a limit of 128. Otherwise it fails with a *ChunkError for a node that cannot be read,
-// or with the context's error.
+// eighth of that of nodes; a limit of 0 or less means none. Up to 16 extents of one byte
+// always stay below a limit of 128. Otherwise it fails with a *ChunkError for a node that
+// cannot be read, or with the context's error.
 func (r *Repository) Expand(ctx context.Context, extents []Extent, limit int) ([]Piece, error) {
 	if err := r.use(); err != nil {
 		return nil, err

@@ -82,15 +82,15 @@ func (o Options) withDefaults() (Options, error) {
 	}
 	switch {
 	case o.PackSize < 1<<20 || o.PackSize > 512<<20:
-		return o, fmt.Errorf("repo: Options.PackSize %d is not between 1 MiB and 512 MiB", o.PackSize)
+		return o, fmt.Errorf("%w: Options.PackSize %d is not between 1 MiB and 512 MiB", ErrInvalid, o.PackSize)
 	case o.Uploads < 1 || o.Uploads > 64:
-		return o, fmt.Errorf("repo: Options.Uploads %d is not between 1 and 64", o.Uploads)
+		return o, fmt.Errorf("%w: Options.Uploads %d is not between 1 and 64", ErrInvalid, o.Uploads)
 	case o.CacheSize < 0:
-		return o, fmt.Errorf("repo: Options.CacheSize %d is negative", o.CacheSize)
+		return o, fmt.Errorf("%w: Options.CacheSize %d is negative", ErrInvalid, o.CacheSize)
 	}
 	for _, limiter := range []*rate.Limiter{o.ReadLimiter, o.WriteLimiter} {
 		if limiter != nil && limiter.Limit() != rate.Inf && (limiter.Burst() < 1 || limiter.Limit() <= 0) {
-			return o, fmt.Errorf("repo: a limiter of %v bytes/s with a burst of %d lets nothing pass", limiter.Limit(), limiter.Burst())
+			return o, fmt.Errorf("%w: a limiter of %v bytes/s with a burst of %d lets nothing pass", ErrInvalid, limiter.Limit(), limiter.Burst())
 		}
 	}
 	var err error
@@ -212,10 +212,11 @@ func newRepositoryID() string {
 // the repository is encrypted; it makes sure of the bucket where there is none. The bucket
 // must stay open as long as the Repository; Close does not close it.
 //
-// Open fails with ErrNotRepository if the bucket holds none, with a *FormatError
-// if this library is too old for it, with ErrKey if Options.Key is missing, wrong, or given in
-// vain, with a *CorruptError if its configuration is damaged or was changed, and else with
-// the store's error: ErrNoBucket, ErrAuthentication, ErrPermission, ErrUnavailable.
+// Open fails with ErrInvalid for options out of range, with ErrNotRepository if the bucket
+// holds none, with a *FormatError if this library is too old for it, with ErrKey if
+// Options.Key is missing, wrong, or given in vain, with a *CorruptError if its configuration
+// is damaged or was changed, and else with the store's error: ErrNoBucket,
+// ErrAuthentication, ErrPermission, ErrUnavailable.
 func Open(ctx context.Context, bucket *blob.Bucket, opts Options) (*Repository, error) {
 	opts, err := opts.withDefaults()
 	if err != nil {

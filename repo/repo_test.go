@@ -230,7 +230,7 @@ func TestOptionsOutOfRange(t *testing.T) {
 	for _, opts := range []Options{
 		{PackSize: 1<<20 - 1}, {PackSize: 512<<20 + 1}, {PackSize: -1}, {Uploads: -1}, {Uploads: 65}, {CacheSize: -1},
 	} {
-		if _, err := Open(t.Context(), d.bucket(t), variant(opts)); err == nil || !strings.Contains(err.Error(), "Options.") {
+		if _, err := Open(t.Context(), d.bucket(t), variant(opts)); !errors.Is(err, ErrInvalid) || !strings.Contains(err.Error(), "Options.") {
 			t.Errorf("Open with %+v: %v", opts, err)
 		}
 	}

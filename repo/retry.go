@@ -52,13 +52,13 @@ func (r Retry) withDefaults() (Retry, error) {
 	}
 	switch {
 	case r.Attempts < 1 || r.Attempts > 100:
-		return r, fmt.Errorf("repo: Retry.Attempts %d is not between 1 and 100", r.Attempts)
+		return r, fmt.Errorf("%w: Retry.Attempts %d is not between 1 and 100", ErrInvalid, r.Attempts)
 	case r.Base < 0 || r.Max < r.Base:
-		return r, fmt.Errorf("repo: Retry.Base %v and Max %v are not 0 <= Base <= Max", r.Base, r.Max)
+		return r, fmt.Errorf("%w: Retry.Base %v and Max %v are not 0 <= Base <= Max", ErrInvalid, r.Base, r.Max)
 	case r.AttemptTimeout < 0 || r.Stall < 0:
-		return r, fmt.Errorf("repo: Retry.AttemptTimeout %v or Stall %v is negative", r.AttemptTimeout, r.Stall)
+		return r, fmt.Errorf("%w: Retry.AttemptTimeout %v or Stall %v is negative", ErrInvalid, r.AttemptTimeout, r.Stall)
 	case r.MinRate < 0:
-		return r, fmt.Errorf("repo: Retry.MinRate %d is negative", r.MinRate)
+		return r, fmt.Errorf("%w: Retry.MinRate %d is negative", ErrInvalid, r.MinRate)
 	}
 	return r, nil
 }

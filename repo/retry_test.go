@@ -302,19 +302,19 @@ func TestLimiters(t *testing.T) {
 		}
 	})
 	for _, limiter := range []*rate.Limiter{rate.NewLimiter(1000, 0), rate.NewLimiter(0, 10)} {
-		if _, err := (Options{WriteLimiter: limiter}).withDefaults(); err == nil {
-			t.Error("a limiter that lets nothing pass was taken")
+		if _, err := (Options{WriteLimiter: limiter}).withDefaults(); !errors.Is(err, ErrInvalid) {
+			t.Errorf("a limiter that lets nothing pass: %v", err)
 		}
 	}
 }
 
 func TestRetryOptions(t *testing.T) {
 	for _, bad := range []Retry{{Attempts: -1}, {Attempts: 101}, {Base: -1}, {Base: 2, Max: 1}, {AttemptTimeout: -1}, {Stall: -1}, {MinRate: -1}} {
-		if _, err := bad.withDefaults(); err == nil {
-			t.Errorf("%+v was taken", bad)
+		if _, err := bad.withDefaults(); !errors.Is(err, ErrInvalid) {
+			t.Errorf("%+v: %v", bad, err)
 		}
-		if err := Init(t.Context(), newTestDriver().bucket(t), InitOptions{Retry: bad}); err == nil {
-			t.Errorf("Init took %+v", bad)
+		if err := Init(t.Context(), newTestDriver().bucket(t), InitOptions{Retry: bad}); !errors.Is(err, ErrInvalid) {
+			t.Errorf("Init with %+v: %v", bad, err)
 		}
 	}
 	r, err := Retry{}.withDefaults()

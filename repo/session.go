@@ -11,7 +11,7 @@ import (
 
 // Session adds chunks to a repository and ends with the commit of a manifest,
 // or with nothing. Take one Writer for each goroutine that adds chunks. Until
-// the commit nobody else sees anything of a Session.
+// the commit nobody else sees anything of a Session but what a Checkpoint makes known.
 //
 // The methods of a Session are safe for concurrent use; those of a Writer are
 // not.
@@ -74,9 +74,10 @@ type Session struct {
 	warned atomic.Bool
 }
 
-// NewSession begins a write session. End it with Commit or Abort: Abort may be
-// deferred, after Commit it does nothing. Uploads run under ctx until the session
-// ends, so ctx must live as long as the session; when it ends the session fails.
+// NewSession begins a write session. End it with Commit, Abort or Suspend: Abort may be
+// deferred, after Commit it does nothing. Uploads, and what shows collections that the
+// session lives, run under ctx until the session ends, so ctx must live as long as the
+// session; when it ends the session fails.
 //
 // It fails with ErrClosed or with the bucket's error. An index that is damaged is no
 // error: chunks that only it names are stored again.

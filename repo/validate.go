@@ -57,8 +57,8 @@ type ValidateOptions struct {
 // "validate-" and a random name, and deletes that. It takes about a hundred requests.
 //
 // The error joins a *PropertyError for each property that the store lacks; when the store itself fails, it is
-// that error, such as ErrPermission or ErrUnavailable. That a store passes is no proof, above all of what it does in a
-// crash.
+// that error, such as ErrPermission or ErrUnavailable; for options out of range it matches ErrInvalid. That a
+// store passes is no proof, above all of what it does in a crash.
 func Validate(ctx context.Context, bucket *blob.Bucket, opts ValidateOptions) (err error) {
 	if opts.Writers == 0 {
 		opts.Writers = 8
@@ -70,7 +70,7 @@ func Validate(ctx context.Context, bucket *blob.Bucket, opts ValidateOptions) (e
 		opts.LargeSize = 17 << 20
 	}
 	if opts.Writers < 2 || opts.Writers > 256 || opts.Rounds < 1 || opts.Rounds > 1000 || opts.LargeSize < 1<<20 || opts.LargeSize > 512<<20 {
-		return fmt.Errorf("repo: ValidateOptions with %d Writers, %d Rounds and LargeSize %d are out of range", opts.Writers, opts.Rounds, opts.LargeSize)
+		return fmt.Errorf("%w: ValidateOptions with %d Writers, %d Rounds and LargeSize %d are out of range", ErrInvalid, opts.Writers, opts.Rounds, opts.LargeSize)
 	}
 	options, err := Options{Retry: opts.Retry, Logger: slog.New(slog.DiscardHandler)}.withDefaults()
 	if err != nil {

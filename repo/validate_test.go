@@ -128,8 +128,8 @@ func TestValidateStoreFails(t *testing.T) {
 		t.Errorf("cancelled: %v", err)
 	}
 	for _, bad := range []ValidateOptions{{Writers: 1}, {Rounds: -1}, {LargeSize: 1}, {Retry: Retry{Attempts: -1}}} {
-		if err := Validate(t.Context(), d.bucket(t), bad); err == nil {
-			t.Errorf("%v was taken", fmt.Sprint(bad.Writers, bad.Rounds, bad.LargeSize))
+		if err := Validate(t.Context(), d.bucket(t), bad); !errors.Is(err, ErrInvalid) {
+			t.Errorf("%v: %v", fmt.Sprint(bad.Writers, bad.Rounds, bad.LargeSize), err)
 		}
 	}
 }
