@@ -77,7 +77,8 @@ func (e *Engine) Attach(ctx context.Context, id, name string, data io.Reader) er
 }
 
 // Attachments lists the attachments of a snapshot in the order of their names. It fails
-// as Get does, and stops after the first error.
+// as Get does, with ErrNotFound also for a snapshot that is only registered, and stops after
+// the first error.
 func (e *Engine) Attachments(ctx context.Context, id string) iter.Seq2[Attachment, error] {
 	return func(yield func(Attachment, error) bool) {
 		ctx, done, err := e.begin(ctx)
@@ -97,8 +98,9 @@ func (e *Engine) Attachments(ctx context.Context, id string) iter.Seq2[Attachmen
 	}
 }
 
-// OpenAttachment returns the content of an attachment. It fails as Get does, with
-// repo.ErrNoAttachment, or with repo.ErrCorrupt if it is damaged.
+// OpenAttachment returns the content of an attachment. It fails as Attachments does, with
+// repo.ErrNoAttachment, with repo.ErrBadAttachmentName, or with repo.ErrCorrupt if it is
+// damaged.
 func (e *Engine) OpenAttachment(ctx context.Context, id, name string) (*AttachmentReader, error) {
 	ctx, done, err := e.begin(ctx)
 	if err != nil {
@@ -115,7 +117,8 @@ func (e *Engine) OpenAttachment(ctx context.Context, id, name string) (*Attachme
 	return &AttachmentReader{bytes.NewReader(data), name}, nil
 }
 
-// Detach removes an attachment. It fails as OpenAttachment does.
+// Detach removes an attachment. It fails as Attachments does, with repo.ErrNoAttachment, or
+// with repo.ErrBadAttachmentName.
 func (e *Engine) Detach(ctx context.Context, id, name string) error {
 	ctx, done, err := e.begin(ctx)
 	if err != nil {

@@ -48,12 +48,13 @@ type Config struct {
 	// DatabaseVersion is kept in every snapshot. Free text, such as "3.12.5".
 	DatabaseVersion string
 
-	// Workers is how many goroutines read, encode, or restore at once. Default:
-	// GOMAXPROCS.
+	// Workers is how many goroutines read, encode, or restore at once, at most 1024.
+	// Default: GOMAXPROCS.
 	Workers int
-	// VerifyShare is the share of the files that a Source calls unchanged, by
-	// Hint.Identity, that Create reads all the same to check that promise: 1 reads
-	// all of them, less than 0 none. Default 1/256, each file drawn at random.
+	// VerifyShare is the share of what a Source calls unchanged that Create reads all the
+	// same to check that promise: of the files with the same Hint.Identity, and of the
+	// chunks that an AppendOnly file or View.Changed says are the same. 1 reads all of
+	// it, less than 0 none. Default 1/256, each drawn at random.
 	VerifyShare float64
 	// Key opens an encrypted repository, and where Open makes a new one that is encrypted
 	// under it: see repo.Passphrase and repo.Keeper. A repository that is not encrypted is
@@ -76,10 +77,12 @@ type Config struct {
 	// a time may use it, and no job starts whose record cannot be written. JobsInMemory keeps
 	// none. Default: a hidden folder in a local repository, or in memory as far as that cannot
 	// be used, since another process does, or the disk is full or read-only; else in memory.
+	// A folder that is set is read by Open, the default one when a job is first asked for.
 	JobsDir string
 	// JobsKeep is how long jobs that have ended stay listed. Default 24 hours.
 	JobsKeep time.Duration
-	// OnJobFinish is called in order when a job has ended; see transfer.JobsOptions.
+	// OnJobFinish is called in order when a job has ended, and for those that a crash
+	// interrupted when their records are read; see transfer.JobsOptions.
 	OnJobFinish []func(transfer.Status)
 	// Logger hears of what is not worth failing for. Default: nothing is logged.
 	Logger *slog.Logger
@@ -88,7 +91,7 @@ type Config struct {
 // JobsInMemory as Config.JobsDir means that jobs are forgotten with the engine.
 const JobsInMemory = "-"
 
-// DefaultVerifyShare is the share of unchanged files that are read all the same.
+// DefaultVerifyShare is the share of what is called unchanged that is read all the same.
 const DefaultVerifyShare = 1.0 / 256
 
 // localSection is the section of Repository that needs no configuration.
@@ -125,10 +128,11 @@ type Engine struct {
 // Open opens the repository, making it first if there is none, and returns an
 // Engine for it. It does not touch the sources. Close the Engine after use.
 //
-// Open fails with ErrConfig, with a *repo.LocationError, with repo.ErrKey, with a *repo.FormatError
-// for a repository that a newer library wrote, with a *repo.CorruptError, or with
-// an error of the store: repo.ErrAuthentication, ErrPermission, ErrNoBucket,
-// ErrUnavailable and the like.
+// Open fails with ErrConfig, with repo.ErrInvalid for Options out of range, with a
+// *repo.LocationError, with repo.ErrKey, with a *repo.FormatError for a repository that a
+// newer library wrote, with a *repo.CorruptError, with transfer.ErrJobsInUse for
+// JobsDir, or with an error of the store: repo.ErrAuthentication, ErrPermission,
+// ErrNoBucket, ErrUnavailable and the like.
 func Open(ctx context.Context, config Config) (*Engine, error) {
 	config, err := config.withDefaults()
 	if err != nil {

@@ -37,7 +37,7 @@ var (
 	ErrFileKind = errors.New("snapshot: neither a regular file nor a directory")
 	// ErrChanged means that a file of a View shrank or changed while it was read.
 	ErrChanged = errors.New("snapshot: the file changed while it was read")
-	// ErrBrokenPromise means that a file with a known identity has other content
+	// ErrBrokenPromise means that what a source called unchanged has other content
 	// than before; see BrokenPromiseError.
 	ErrBrokenPromise = errors.New("snapshot: a file called unchanged has changed")
 )

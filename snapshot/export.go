@@ -33,8 +33,8 @@ type ExportOptions struct {
 // repository is or not.
 //
 // An export that ends with an error leaves w with a stream that Import refuses. It fails
-// as Get does, with ErrConfig for an unknown compression, with repo.ErrCorrupt,
-// repo.ErrMissing or a *repo.ChunkError, or with an error of w.
+// as OpenFS does, with ErrConfig for an unknown compression, or a source with the name of the
+// archive's own folder, with a *repo.ChunkError, or with an error of w.
 func (e *Engine) Export(ctx context.Context, id string, w io.Writer, opts ExportOptions) (err error) {
 	ctx, done, err := e.begin(ctx)
 	if err != nil {

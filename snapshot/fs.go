@@ -39,8 +39,9 @@ var (
 )
 
 // OpenFS opens a snapshot as a file system, without restoring it. Reads from it
-// end when ctx does, and fail once the engine is closed. It fails as Get does, and
-// with repo.ErrCorrupt or repo.ErrMissing if the snapshot's file table is damaged.
+// end when ctx does, and fail once the engine is closed. It fails as Get does, with
+// ErrNotFound also for a snapshot that is only registered, and with repo.ErrCorrupt or
+// repo.ErrMissing if the snapshot's file table is damaged.
 func (e *Engine) OpenFS(ctx context.Context, id string) (*FS, error) {
 	opening, done, err := e.begin(ctx)
 	if err != nil {

@@ -82,7 +82,7 @@ func (e *Engine) startJob(ctx context.Context, task transfer.Task, run func(cont
 }
 
 // Job returns a job of this engine, also one of an earlier process if its record is kept. It
-// fails with transfer.ErrJobNotFound or ErrClosed.
+// fails with transfer.ErrJobNotFound, or with ErrClosed if no job was asked for before Close.
 func (e *Engine) Job(ctx context.Context, id string) (*transfer.Job, error) {
 	jobs, err := e.jobRegistry(ctx)
 	if err != nil {
@@ -92,7 +92,7 @@ func (e *Engine) Job(ctx context.Context, id string) (*transfer.Job, error) {
 }
 
 // Jobs lists the jobs that a filter picks. The only error is that of opening the records, or
-// ErrClosed, and ends the listing.
+// ErrClosed as Job has it, and ends the listing.
 func (e *Engine) Jobs(ctx context.Context, filter transfer.JobFilter) iter.Seq2[transfer.Status, error] {
 	return func(yield func(transfer.Status, error) bool) {
 		jobs, err := e.jobRegistry(ctx)
@@ -149,9 +149,9 @@ func (e *Engine) StartCreate(ctx context.Context, opts CreateOptions) (*transfer
 	return job, err
 }
 
-// StartRestore is Restore as a job. When it has completed, Status.Details has "to", and
-// "previous" if something is kept there. A second job for the same target fails with a
-// *transfer.JobBusyError. Otherwise it is like StartCreate.
+// StartRestore is Restore as a job. When it has completed, Status.Details has "to", "files",
+// which is how many were restored, and "previous" if something is kept there. A second job
+// for the same target fails with a *transfer.JobBusyError. Otherwise it is like StartDelete.
 func (e *Engine) StartRestore(ctx context.Context, id string, opts RestoreOptions) (*transfer.Job, error) {
 	to, err := filepath.Abs(opts.To)
 	if err != nil {

@@ -112,10 +112,11 @@ func (f *Filter) matches(s *Snapshot) bool {
 	return f.Match == nil || f.Match(s)
 }
 
-// List returns the snapshots that a filter picks, oldest first, as their IDs sort. A
-// snapshot whose manifest cannot be read comes as an error that names it, and the listing
-// goes on; an error of the listing itself, or of the context, ends it. It fails with
-// ErrFilter or ErrBadID for a filter that cannot be, and with ErrClosed.
+// List returns the snapshots that a filter picks, in the order of their IDs, which is
+// oldest first, or as Filter.Order says. A snapshot whose manifest cannot be read comes as
+// an error that names it, and the listing goes on; an error of the listing itself, or of
+// the context, ends it. It fails with ErrFilter or ErrBadID for a filter that cannot be,
+// with ErrNotFound for Filter.After in OrderCreated, and with ErrClosed.
 func (e *Engine) List(ctx context.Context, filter Filter) iter.Seq2[*Snapshot, error] {
 	return func(yield func(*Snapshot, error) bool) {
 		if err := filter.check(); err != nil {

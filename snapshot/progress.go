@@ -12,7 +12,8 @@ import (
 type Phase string
 
 // The phases of Create come in the order prepare, freeze, settle, read, commit;
-// those of Restore in the order write, sync, exchange.
+// those of Restore in the order write, sync, exchange. Export has read alone, Import
+// read and commit.
 const (
 	PhasePrepare  Phase = "prepare"
 	PhaseFreeze   Phase = "freeze"
@@ -32,7 +33,7 @@ type Progress struct {
 	// that are taken over unread from the parent count as done.
 	FilesDone, FilesTotal int64
 	BytesDone, BytesTotal int64
-	// BytesStored is what was added to the repository so far. Zero in Restore.
+	// BytesStored is what was added to the repository so far. Zero in Restore and Export.
 	BytesStored int64
 	// Elapsed is the time since the call.
 	Elapsed time.Duration

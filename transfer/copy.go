@@ -39,8 +39,8 @@ type Options struct {
 	// ReadBack reads every pack back from the destination and compares it, before
 	// anything names it. Without it only the packs' sizes are asked for.
 	ReadBack bool
-	// Progress, if set, is told how far the copy is: at most ten times a second and
-	// once at the end, one call at a time.
+	// Progress, if set, is told how far the copy is: at most ten times a second in a phase,
+	// "send", "verify" or "commit", and once at the end, one call at a time.
 	Progress func(Progress)
 	// Logger hears of a copy that had to begin a second session. Default: nothing is
 	// logged.
@@ -83,9 +83,9 @@ type Result struct {
 	// Snapshot is the description as it stands in the destination: the same as in
 	// the source.
 	Snapshot *repo.Manifest
-	// Chunks is how many chunks were sent, BytesSent their size as stored. Chunks that
-	// others are stored as the difference to are among them. All are 0 if the destination
-	// had the snapshot already.
+	// Chunks is how many chunks were sent, BytesSent the size of the packs and indexes with
+	// them. Chunks that others are stored as the difference to are among them. All are 0 if
+	// the destination had the snapshot already.
 	Chunks, BytesSent int64
 	// Reencoded is set where chunks could not travel as they are stored, since the two
 	// repositories name them differently.
