@@ -201,7 +201,8 @@ func usage(w io.Writer) {
 	fmt.Fprintln(w, "in HOLDSTILL_PASSPHRASE_FILE.")
 }
 
-func (cmd command) call(ctx context.Context, args []string, out, errOut io.Writer) (err error) {
+// newCall returns a call whose flags are still to be parsed.
+func (cmd command) newCall(out, errOut io.Writer) *call {
 	c := &call{flags: flag.NewFlagSet("holdstill "+cmd.name, flag.ContinueOnError), out: out, err: errOut}
 	c.flags.SetOutput(errOut)
 	c.flags.Usage = func() {
@@ -216,6 +217,11 @@ func (cmd command) call(ctx context.Context, args []string, out, errOut io.Write
 	if cmd.flags != nil {
 		cmd.flags(c)
 	}
+	return c
+}
+
+func (cmd command) call(ctx context.Context, args []string, out, errOut io.Writer) (err error) {
+	c := cmd.newCall(out, errOut)
 	if err := c.flags.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
 			return err
