@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"math/rand/v2"
 	"sync/atomic"
 	"time"
@@ -66,13 +67,14 @@ func (r Retry) withDefaults() (Retry, error) {
 // timeout is how long one attempt with an object of size bytes may take.
 func (r Retry) timeout(size int64) time.Duration {
 	const longest = 1 << 20 // seconds; keeps the product in range
-	return r.AttemptTimeout + time.Duration(min(size/r.MinRate, longest))*time.Second
+	more := time.Duration(min(size/r.MinRate, longest)) * time.Second
+	return r.AttemptTimeout + min(more, math.MaxInt64-r.AttemptTimeout)
 }
 
 // pause is how long to wait before the try after n failures.
 func (r Retry) pause(n int) time.Duration {
 	d := r.Max
-	if shift := n - 1; shift < 32 && r.Base<<shift < r.Max && r.Base<<shift > 0 {
+	if shift := n - 1; shift < 32 && r.Base <= r.Max>>shift {
 		d = r.Base << shift
 	}
 	if d <= 1 {
@@ -186,6 +188,10 @@ func admit(ctx context.Context, limiter *rate.Limiter, n int64) error {
 	for n > 0 {
 		part := min(n, int64(max(limiter.Burst(), 1)))
 		if err := limiter.WaitN(ctx, int(part)); err != nil {
+			if _, ends := ctx.Deadline(); ends && ctx.Err() == nil {
+				// It does not begin to wait for what would come too late.
+				return fmt.Errorf("%w: %w", context.DeadlineExceeded, err)
+			}
 			return err
 		}
 		n -= part

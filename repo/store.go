@@ -45,6 +45,9 @@ var errKeyExists = errors.New("key exists already")
 // errKeyMissing means that the bucket says there is no such key.
 var errKeyMissing = errors.New("key does not exist")
 
+// errNoSize means that the store answers a read without the length of the object.
+var errNoSize = errors.New("the store does not say how long the object is, and so cannot hold a repository")
+
 // create writes an object that must not exist yet. The object is durable when
 // create returns nil. It fails with errKeyExists when the key is taken. Other
 // failures leave open whether the object was written.
@@ -169,7 +172,10 @@ func (s store) readOnce(ctx context.Context, key string, limit int64) ([]byte, e
 	}
 	defer r.Close()
 	size := r.Size()
-	if size > limit {
+	switch {
+	case size < 0:
+		return nil, errNoSize
+	case size > limit:
 		return nil, corrupt(key, "its %d bytes are more than the %d allowed", size, limit)
 	}
 	data := make([]byte, size)
