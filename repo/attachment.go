@@ -228,7 +228,7 @@ func (r *Repository) PutAttachment(ctx context.Context, id, name string, data []
 	if _, err := r.Manifest(ctx, id); err != nil {
 		return err
 	}
-	key, err := r.putAttachment(ctx, id, name, data)
+	key, err := r.putAttachment(ctx, id, name, data, func(string) bool { return true })
 	if err != nil {
 		return err
 	}
@@ -239,8 +239,8 @@ func (r *Repository) PutAttachment(ctx context.Context, id, name string, data []
 	return nil
 }
 
-// putAttachment stores a new version and deletes older ones.
-func (r *Repository) putAttachment(ctx context.Context, id, name string, data []byte) (key string, err error) {
+// putAttachment stores a new version and deletes those of the older ones that it replaces.
+func (r *Repository) putAttachment(ctx context.Context, id, name string, data []byte, replaces func(key string) bool) (key string, err error) {
 	if len(data) > MaxAttachmentSize {
 		return "", fmt.Errorf("%w: %s has %d bytes, more than the %d allowed", ErrAttachmentSize, name, len(data), MaxAttachmentSize)
 	}
@@ -256,7 +256,9 @@ func (r *Repository) putAttachment(ctx context.Context, id, name string, data []
 		if a.Name == name {
 			parsed, _ := parseAttachmentKey(a.key)
 			count = max(count, parsed.count)
-			older = append(older, a)
+			if replaces(a.key) {
+				older = append(older, a)
+			}
 		}
 	}
 	if len(names) > MaxAttachments {
@@ -305,14 +307,10 @@ func (r *Repository) removeAttachments(ctx context.Context, all []Attachment) er
 	return nil
 }
 
-// dropAttachments removes all attachments of a snapshot that is gone. What stays after a
-// failure is the next collection's.
-func (r *Repository) dropAttachments(ctx context.Context, id string) {
-	all, err := r.listAttachments(ctx, id, "")
-	if err == nil {
-		err = r.removeAttachments(ctx, all)
-	}
-	if err != nil {
+// dropAttachments removes the attachments that a snapshot had when it was deleted. What stays
+// after a failure is the next collection's.
+func (r *Repository) dropAttachments(ctx context.Context, id string, had []Attachment) {
+	if err := r.removeAttachments(ctx, had); err != nil {
 		r.opts.Logger.Warn("attachments of a deleted snapshot stay until the next collection", "snapshot", id, "error", err)
 	}
 }

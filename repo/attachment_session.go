@@ -4,10 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 )
 
 // Reserve prepares for attachments of a snapshot that this session is to make: it makes
-// sure that the ID is free, and removes what an earlier attempt may have left under it. It
+// sure that the ID is free, and removes what an earlier attempt may have left under it, unless
+// another session is under way whose it may be. It
 // fails with ErrExists, ErrBadID, with the session's error or the bucket's. It
 // does not keep others from using the ID.
 func (s *Session) Reserve(ctx context.Context, id string) error {
@@ -18,7 +21,16 @@ func (s *Session) Reserve(ctx context.Context, id string) error {
 		return err
 	}
 	left, err := s.repo.listAttachments(ctx, id, "")
-	if err != nil {
+	if err != nil || len(left) == 0 {
+		return err
+	}
+	// After the attachments: who has stored one of these holds a lease still, or has ended.
+	held, _, err := s.repo.leases(ctx)
+	if delete(held, s.lease.id); err != nil || len(held) > 0 {
+		return err
+	}
+	// One that has ended since the first look may have made the snapshot.
+	if err := s.free(ctx, id); err != nil {
 		return err
 	}
 	return s.repo.removeAttachments(ctx, left)
@@ -39,7 +51,9 @@ func (s *Session) free(ctx context.Context, id string) error {
 // the ID that it will be committed with. If the session ends otherwise the attachment
 // is deleted. Commit, Checkpoint and Abort wait for it. It fails with ErrExists if there
 // is such a snapshot, with ErrClosed after the session's end, and else as
-// Repository.PutAttachment.
+// Repository.PutAttachment. Of an earlier one of the same name it replaces only its own: where
+// several sessions are to make the same snapshot, each keeps what it has stored until it has
+// ended, and the newest is read.
 func (s *Session) PutAttachment(ctx context.Context, id, name string, data []byte) error {
 	if err := checkAttachment(id, name); err != nil {
 		return err
@@ -55,7 +69,8 @@ func (s *Session) PutAttachment(ctx context.Context, id, name string, data []byt
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	defer context.AfterFunc(s.ctx, func() { cancel(context.Cause(s.ctx)) })()
-	key, err := s.repo.putAttachment(ctx, id, name, data)
+	// Others may be about to make the same snapshot: theirs stay.
+	key, err := s.repo.putAttachment(ctx, id, name, data, func(key string) bool { return slices.Contains(s.attached, key) })
 	if key != "" {
 		// Also after a failure: it may have been stored.
 		s.attached = append(s.attached, key)
@@ -77,6 +92,20 @@ func (s *Session) detach(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// detachOthers deletes the attachments that the session has stored under other IDs than that of
+// the snapshot which it has made.
+func (s *Session) detachOthers(ctx context.Context, id string) {
+	for _, key := range s.attached {
+		if strings.HasPrefix(key, attachmentPrefix+id+"/") {
+			continue
+		}
+		if err := s.repo.store.remove(ctx, key); err != nil {
+			s.repo.opts.Logger.Warn("an attachment stays under an ID that was taken", "object", key, "error", err)
+		}
+	}
+	s.attached = nil
 }
 
 // strayAttachments deletes the attachments of snapshots that there are not, and those that
@@ -102,15 +131,13 @@ func (c *collector) strayAttachments(ctx context.Context) error {
 	if err != nil || len(found) == 0 {
 		return err
 	}
-	held, _, err := c.leases(ctx)
-	if err != nil {
+	held, _, err := c.repo.leases(ctx)
+	if err != nil || len(held) > 0 {
+		// One of them may be about to make a snapshot, and what is newest may go with another.
 		return err
 	}
 	gone := replaced
 	for id, keys := range found {
-		if len(held) > 0 {
-			break // one of them may be about to make the snapshot
-		}
 		if _, err := c.repo.Manifest(ctx, id); errors.Is(err, ErrNotFound) {
 			gone = append(gone, keys...)
 		} else if ctx.Err() != nil {

@@ -64,7 +64,7 @@ func (s *Session) commit(ctx context.Context, m *Manifest) error {
 		return err
 	}
 	s.end()
-	s.attached = nil
+	s.detachOthers(ctx, m.ID)
 	s.mu.Lock()
 	s.pending, s.packs = newPendingSet(), nil
 	s.mu.Unlock()

@@ -88,7 +88,7 @@ func (c *collector) removeLease(ctx context.Context, id sessionID) error {
 // tidy finishes what earlier collections have left half done about sessions, and deletes what
 // was written for sessions that do not count.
 func (c *collector) tidy(ctx context.Context) error {
-	held, orphans, err := c.leases(ctx)
+	held, orphans, err := c.repo.leases(ctx)
 	if err != nil {
 		return err
 	}

@@ -396,12 +396,17 @@ func (r *Repository) DeleteManifest(ctx context.Context, id string) error {
 	case !errors.Is(err, ErrCorrupt) && !errors.Is(err, ErrFormat):
 		return err
 	}
+	// Listed now: as soon as the ID is free, what stands under it may be of a new snapshot.
+	had, err := r.listAttachments(ctx, id, "")
+	if err != nil {
+		return err
+	}
 	err = r.store.removeExisting(ctx, snapshotPrefix+id)
 	if errors.Is(err, errKeyMissing) {
 		return fmt.Errorf("%w: %s", ErrNotFound, id)
 	}
 	if err == nil {
-		r.dropAttachments(ctx, id)
+		r.dropAttachments(ctx, id, had)
 	}
 	return err
 }

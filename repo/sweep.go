@@ -376,10 +376,10 @@ func (c *collector) rewrite(ctx context.Context, s *Session, old *indexSet, dead
 
 // leases returns the sessions that hold one, and for each a number that changes when it is
 // renewed. Renewals without a lease come as orphans.
-func (c *collector) leases(ctx context.Context) (held map[sessionID]int, orphans []string, err error) {
+func (r *Repository) leases(ctx context.Context) (held map[sessionID]int, orphans []string, err error) {
 	held = make(map[sessionID]int)
 	beats := make(map[sessionID][]int)
-	err = c.repo.store.list(ctx, sessionPrefix, func(o object) error {
+	err = r.store.list(ctx, sessionPrefix, func(o object) error {
 		switch id, beat, ok := parseLeaseKey(o.key); {
 		case ok && beat == 0:
 			held[id] = 0
@@ -404,7 +404,7 @@ func (c *collector) leases(ctx context.Context) (held map[sessionID]int, orphans
 // recordLeases notes who is to be waited for: all who hold a lease now, unless it was noted
 // before.
 func (c *collector) recordLeases(ctx context.Context, key string) error {
-	held, _, err := c.leases(ctx)
+	held, _, err := c.repo.leases(ctx)
 	if err != nil {
 		return err
 	}
@@ -462,7 +462,7 @@ func (c *collector) barrier(ctx context.Context, key string, wait bool) (bool, e
 // pendingSessions counts those of a list that have not ended, and gives up the dead ones if
 // watch is set.
 func (c *collector) pendingSessions(ctx context.Context, list sessionList, watch bool) (int, error) {
-	held, _, err := c.leases(ctx)
+	held, _, err := c.repo.leases(ctx)
 	if err != nil {
 		return 0, err
 	}
