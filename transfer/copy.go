@@ -230,7 +230,7 @@ func (c *copying) run(ctx context.Context, id string) (_ *Result, err error) {
 	case err == nil && !there:
 		err = c.deliver(ctx)
 	case err == nil:
-		err = c.attach(ctx, c.dst.PutAttachment)
+		err = c.attachMissing(ctx)
 	}
 	if err != nil {
 		return nil, preferCause(ctx, err)
@@ -272,7 +272,7 @@ func (c *copying) attempt(ctx context.Context) (err error) {
 		return err
 	}
 	if err = c.transfer(ctx); err == nil {
-		err = c.attach(ctx, c.session.PutAttachment)
+		err = c.attach(ctx)
 	}
 	if err == nil || errors.Is(err, repo.ErrExists) { // commit finds out whose it is
 		err = c.commit(ctx)
@@ -322,7 +322,7 @@ func (c *copying) commit(ctx context.Context) error {
 	if err := c.session.Abort(ctx); err != nil {
 		return err
 	}
-	return c.attach(ctx, c.dst.PutAttachment)
+	return c.attachMissing(ctx)
 }
 
 func (c *copying) result() *Result {
