@@ -169,6 +169,9 @@ func (r *Repository) checkOnce(ctx context.Context, opts CheckOptions) (*checker
 	if err := c.checkRemotes(ctx); err != nil {
 		return nil, err
 	}
+	if err := c.checkPlans(ctx); err != nil {
+		return nil, err
+	}
 	c.manifests = manifests
 	c.finish()
 	return c, nil
@@ -260,6 +263,15 @@ func (c *checker) checkKeys(ctx context.Context) error {
 		c.add(Damage{Object: object, Err: err})
 	}
 	return err
+}
+
+// checkPlans looks at what collections have written. Damage to it harms no snapshot, and keeps new
+// ones from being made.
+func (c *checker) checkPlans(ctx context.Context) error {
+	return c.repo.damagedPlans(ctx, func(_ planID, key string, _ map[string]bool, err error) error {
+		c.add(Damage{Object: key, Err: err})
+		return nil
+	})
 }
 
 func (c *checker) readManifests(ctx context.Context) ([]*Manifest, error) {

@@ -171,7 +171,7 @@ func (r *Repository) condemned(ctx context.Context, v *garbageView, except planI
 			continue
 		}
 		if err != nil {
-			return nil, fmt.Errorf("repo: packs that are condemned: %w", err)
+			return nil, err
 		}
 		for _, p := range packs {
 			out[p] = true
@@ -191,11 +191,7 @@ func (r *Repository) planPacks(ctx context.Context, id planID) ([]packID, error)
 	if ok {
 		return packs, nil
 	}
-	var list packList
-	if err := r.readDocument(ctx, planKey(id), maxPlanSize, &list); err != nil {
-		return nil, err
-	}
-	packs, err := list.ids(planKey(id))
+	packs, err := r.readPackList(ctx, planKey(id))
 	if err != nil {
 		return nil, err
 	}
@@ -206,6 +202,27 @@ func (r *Repository) planPacks(ctx context.Context, id planID) ([]packID, error)
 	}
 	r.plans.plans[id] = packs
 	return packs, nil
+}
+
+// readPackList reads a plan, or what it comes to in the end.
+func (r *Repository) readPackList(ctx context.Context, key string) ([]packID, error) {
+	var list packList
+	err := r.readDocument(ctx, key, maxPlanSize, &list)
+	if err == nil {
+		var packs []packID
+		if packs, err = list.ids(key); err == nil {
+			return packs, nil
+		}
+	}
+	return nil, planError(err)
+}
+
+// planError adds to the error of an object that belongs to a plan what to do.
+func planError(err error) error {
+	if errors.Is(err, ErrCorrupt) {
+		return fmt.Errorf("repo: packs that a collection deletes: %w; RebuildIndex forgets what cannot be read of collections", err)
+	}
+	return err
 }
 
 // verdict says which snapshots of a session that was given up count.

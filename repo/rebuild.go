@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/holdstill/holdstill/chunk"
 )
@@ -25,6 +26,8 @@ type Rebuilt struct {
 	Packs, Chunks int
 	// Replaced is how many indexes the new one replaces, damaged ones included.
 	Replaced int
+	// Plans is how many plans of collections were forgotten, since they could not be read.
+	Plans int
 	// Damaged holds an error for each pack that could not be read and is not in
 	// the index, and with ReadData a *ChunkError for each chunk left out. Each
 	// matches ErrCorrupt or ErrFormat, or is the bucket's.
@@ -33,7 +36,8 @@ type Rebuilt struct {
 
 // RebuildIndex makes the index anew from the packs alone, and replaces every index
 // there is, readable or not. What cannot be read is left out and reported; it stays
-// where it is.
+// where it is. Plans of collections that are damaged are forgotten: they keep sessions and
+// collections from going on, and what they were about to delete is in the new index or gone.
 //
 // No other process may write to the repository meanwhile: the packs of a session
 // that is under way would be in the new index, though the session may yet be
@@ -90,8 +94,62 @@ func (r *Repository) RebuildIndex(ctx context.Context, opts RebuildOptions) (Reb
 		}
 		out.Replaced++
 	}
-	_, err = r.refreshIndex(ctx)
+	if _, err = r.refreshIndex(ctx); err != nil {
+		return out, err
+	}
+	out.Plans, err = r.forgetDamagedPlans(ctx)
 	return out, err
+}
+
+// damagedPlans calls found with every plan of which an object cannot be read, and why.
+func (r *Repository) damagedPlans(ctx context.Context, found func(id planID, key string, objects map[string]bool, err error) error) error {
+	view, err := r.listGarbage(ctx)
+	if err != nil {
+		return err
+	}
+	for id, objects := range view.plans {
+		for suffix := range objects {
+			key, err := planKey(id)+suffix, error(nil)
+			switch {
+			case suffix == "" || suffix == finalSuffix:
+				_, err = r.readPackList(ctx, key)
+			case suffix == waitSuffix || strings.HasPrefix(suffix, cleanSuffix):
+				err = planError(r.readDocument(ctx, key, maxPlanSize, &sessionList{}))
+			}
+			switch {
+			case err == nil || errors.Is(err, errKeyMissing):
+				continue
+			case errors.Is(err, ErrCorrupt) || errors.Is(err, ErrFormat):
+				err = found(id, key, objects, err)
+			}
+			if err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// forgetDamagedPlans deletes the plans that are damaged. No index names a pack any more that one of
+// them has deleted.
+func (r *Repository) forgetDamagedPlans(ctx context.Context) (n int, err error) {
+	damaged := make(map[planID]map[string]bool)
+	err = r.damagedPlans(ctx, func(id planID, _ string, objects map[string]bool, err error) error {
+		if errors.Is(err, ErrCorrupt) {
+			damaged[id] = objects
+		}
+		return nil
+	})
+	if err != nil {
+		return 0, err
+	}
+	for id, objects := range damaged {
+		if err := r.forget(ctx, id, objects); err != nil {
+			return n, err
+		}
+		n++
+	}
+	return n, nil
 }
 
 // soundChunks returns what of the packs can be read, and reports the rest.

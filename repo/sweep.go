@@ -60,7 +60,7 @@ func (c *collector) resume(ctx context.Context) error {
 		if objects[""] {
 			err = c.finish(ctx, id, objects, true)
 		} else {
-			err = c.forget(ctx, id, objects) // done, but for the last deletes
+			err = c.repo.forget(ctx, id, objects) // done, but for the last deletes
 		}
 		if err != nil {
 			return err
@@ -95,8 +95,7 @@ func (c *collector) finish(ctx context.Context, id planID, objects map[string]bo
 			return err
 		}
 	}
-	var list packList
-	err = c.repo.readDocument(ctx, planKey(id)+finalSuffix, maxPlanSize, &list)
+	final, err := c.repo.readPackList(ctx, planKey(id)+finalSuffix)
 	if errors.Is(err, errKeyMissing) {
 		return nil
 	}
@@ -106,10 +105,6 @@ func (c *collector) finish(ctx context.Context, id planID, objects map[string]bo
 	// What stands there may come from one who was late: it holds only if the plan was
 	// open after it was written.
 	if open, err := c.open(ctx, id); err != nil || !open {
-		return err
-	}
-	final, err := list.ids(planKey(id) + finalSuffix)
-	if err != nil {
 		return err
 	}
 	return c.sweep(ctx, id, final, objects, old)
@@ -209,7 +204,7 @@ func (c *collector) sweep(ctx context.Context, id planID, final []packID, object
 			if err != nil {
 				return err
 			}
-			return c.forget(ctx, id, view.plans[id])
+			return c.repo.forget(ctx, id, view.plans[id])
 		case round > 0 && !dirty:
 			return nil // the next collection looks again
 		}
@@ -222,9 +217,9 @@ func (c *collector) sweep(ctx context.Context, id planID, final []packID, object
 
 // forget deletes what is left of a plan: the plan itself first, so that nobody can take the rest
 // for more than it is.
-func (c *collector) forget(ctx context.Context, id planID, objects map[string]bool) error {
+func (r *Repository) forget(ctx context.Context, id planID, objects map[string]bool) error {
 	for _, suffix := range slices.Sorted(maps.Keys(objects)) { // the empty one is the first
-		if err := c.repo.store.remove(ctx, planKey(id)+suffix); err != nil {
+		if err := r.store.remove(ctx, planKey(id)+suffix); err != nil {
 			return err
 		}
 	}
@@ -440,7 +435,7 @@ func (c *collector) barrier(ctx context.Context, key string, wait bool) (bool, e
 		return false, nil // the plan was done by another collection
 	}
 	if err != nil {
-		return false, err
+		return false, planError(err)
 	}
 	start, pause := c.clock.now(), 10*time.Millisecond
 	for {

@@ -190,6 +190,9 @@ func rebuild(ctx context.Context, c *call) error {
 		return err
 	}
 	fmt.Fprintf(c.out, "The new index has %d chunks in %d packs, and replaces %d others.\n", result.Chunks, result.Packs, result.Replaced)
+	if result.Plans > 0 {
+		fmt.Fprintf(c.out, "%d collections were forgotten that could not be read; collect again.\n", result.Plans)
+	}
 	for _, err := range result.Damaged {
 		fmt.Fprintln(c.out, "left out:", err)
 	}
