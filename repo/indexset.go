@@ -193,6 +193,11 @@ func (s *indexSet) namesPack(id packID) bool {
 		})
 }
 
+// spoilt says whether a file of the cache that the set rests on was found damaged.
+func (s *indexSet) spoilt() bool {
+	return slices.ContainsFunc(s.segments, func(g *segment) bool { return g.err() != nil })
+}
+
 // recheck looks once more at what an answer about a chunk rests on, and returns
 // what is wrong with it.
 func (s *indexSet) recheck(id *chunk.ID) error {

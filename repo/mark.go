@@ -317,7 +317,8 @@ func (c *collector) markSnapshot(ctx context.Context, m *marks, manifest *Manife
 	})
 }
 
-// mark is markOnce, again as long as snapshots go while it looks at them.
+// mark is markOnce, again as long as snapshots go while it looks at them, or the index cache is
+// found damaged.
 func (c *collector) mark(ctx context.Context, plan planID, avoid []packID) (*marks, error) {
 	for attempt := 1; ; attempt++ {
 		m, err := c.markOnce(ctx, plan, avoid)
@@ -351,6 +352,9 @@ func (c *collector) markOnce(ctx context.Context, plan planID, avoid []packID) (
 		return nil, err
 	}
 	m, err := newMarks(ctx, set, packs)
+	if err != nil && set.spoilt() {
+		return nil, errMarkAgain // the next look at the indexes does without that file
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -416,5 +420,6 @@ func (m *marks) complete() error {
 	return nil
 }
 
-// errMarkAgain means that a snapshot was deleted while it was looked at.
-var errMarkAgain = errors.New("repo: a snapshot went while it was looked at")
+// errMarkAgain means that a snapshot was deleted while it was looked at, or that a file of the
+// index cache was found damaged.
+var errMarkAgain = errors.New("repo: snapshots or indexes went while they were looked at")
