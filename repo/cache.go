@@ -47,13 +47,17 @@ func (c *chunkCache) put(id chunk.ID, data []byte) {
 		return
 	}
 	c.byID[id] = c.order.PushFront(&cachedEntry{id, data})
-	c.size += int64(cap(data))
+	c.size += cacheRoom(data)
 	for c.size > c.limit {
 		old := c.order.Remove(c.order.Back()).(*cachedEntry)
 		delete(c.byID, old.id)
-		c.size -= int64(cap(old.data))
+		c.size -= cacheRoom(old.data)
 	}
 }
+
+// cacheRoom is what a chunk takes in the cache, in bytes: itself, an entry, and its place in the
+// list and the map.
+func cacheRoom(data []byte) int64 { return int64(cap(data)) + 224 }
 
 func (c *chunkCache) clear() {
 	c.mu.Lock()

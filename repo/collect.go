@@ -372,6 +372,13 @@ func (c *collector) stillCounts(ctx context.Context, view *garbageView, m *store
 func (c *collector) dropIgnored(ctx context.Context) error {
 	slices.Sort(c.ignored)
 	for _, id := range slices.Compact(c.ignored) {
+		// The ID may have been used again since: marking takes its time.
+		if _, err := c.repo.Manifest(ctx, id); !errors.Is(err, ErrNotFound) {
+			if err != nil && !isDamage(err) {
+				return err
+			}
+			continue
+		}
 		if err := c.repo.store.remove(ctx, snapshotPrefix+id); err != nil {
 			return err
 		}

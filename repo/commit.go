@@ -92,7 +92,7 @@ func (s *Session) mergeIndexes(ctx context.Context) {
 // release ends the session's lease, so that collections need not wait for it.
 func (s *Session) release(ctx context.Context) error {
 	if !s.lease.unsure.Load() {
-		s.repo.ended.Store(s.lease.id, true)
+		s.repo.ended.add(s.lease.id)
 	}
 	return s.lease.end(ctx)
 }

@@ -255,7 +255,7 @@ func (r *Repository) counts(ctx context.Context, session, snapshot string) (bool
 	if !ok {
 		return true, nil // written before there were leases
 	}
-	if _, ok := r.ended.Load(id); ok || r.collectFault == faultKeepVerdicts {
+	if r.ended.has(id) || r.collectFault == faultKeepVerdicts {
 		return true, nil
 	}
 	var v verdict

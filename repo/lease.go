@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -237,4 +238,44 @@ func (s *Session) UseSnapshot(ctx context.Context, m *Manifest) error {
 		}
 	}
 	return nil
+}
+
+// endedSessions remembers sessions that ended by themselves: of what they have written nobody
+// need ask whether it counts. Of those that it has forgotten the bucket is asked. It is safe for
+// concurrent use.
+type endedSessions struct {
+	mu    sync.Mutex
+	known map[sessionID]struct{}
+	// order has the known ones; next is where the oldest stands once it is full.
+	order []sessionID
+	next  int
+}
+
+// maxEndedSessions is how many are remembered.
+const maxEndedSessions = 1024
+
+func (e *endedSessions) add(id sessionID) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if _, ok := e.known[id]; ok {
+		return
+	}
+	if e.known == nil {
+		e.known = make(map[sessionID]struct{})
+	}
+	if len(e.order) < maxEndedSessions {
+		e.order = append(e.order, id)
+	} else {
+		delete(e.known, e.order[e.next])
+		e.order[e.next] = id
+		e.next = (e.next + 1) % maxEndedSessions
+	}
+	e.known[id] = struct{}{}
+}
+
+func (e *endedSessions) has(id sessionID) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	_, ok := e.known[id]
+	return ok
 }

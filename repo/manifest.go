@@ -374,8 +374,7 @@ func (r *Repository) knownToCount(session string) bool {
 	if !ok {
 		return true
 	}
-	_, ok = r.ended.Load(id)
-	return ok
+	return r.ended.has(id)
 }
 
 // DeleteManifest removes a snapshot and its attachments. Its data stays until no snapshot needs it

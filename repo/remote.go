@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"iter"
 	"strings"
+	"unicode/utf8"
 )
 
 // remotePrefix is where the records of snapshots stand that other repositories hold.
@@ -33,7 +34,8 @@ func (r *Repository) PutRemote(ctx context.Context, remote Remote) error {
 	if err := CheckID(id); err != nil {
 		return err
 	}
-	if err := remote.Snapshot.checkText(); err != nil {
+	data, err := remote.render()
+	if err != nil {
 		return err
 	}
 	if _, err := r.Manifest(ctx, id); err == nil {
@@ -41,11 +43,35 @@ func (r *Repository) PutRemote(ctx context.Context, remote Remote) error {
 	} else if !errors.Is(err, ErrNotFound) {
 		return err
 	}
-	err := r.createDocument(ctx, remotePrefix+id, remote)
+	err = r.store.create(ctx, remotePrefix+id, data)
 	if errors.Is(err, errKeyExists) {
 		return fmt.Errorf("%w: %s is registered", ErrExists, id)
 	}
 	return err
+}
+
+// render returns what is stored, which can be read back.
+func (r Remote) render() ([]byte, error) {
+	invalid := func(err error) error {
+		return fmt.Errorf("%w: registration of snapshot %s: %w", ErrInvalid, r.Snapshot.ID, err)
+	}
+	if !utf8.ValidString(r.Location) {
+		return nil, invalid(fmt.Errorf("location %.100q is not UTF-8", r.Location))
+	}
+	if err := r.Snapshot.checkText(); err != nil {
+		return nil, err
+	}
+	if err := r.Snapshot.Table.check(r.Snapshot.Table.Size()); err != nil {
+		return nil, invalid(err)
+	}
+	data, err := seal(r)
+	if err != nil {
+		return nil, invalid(err)
+	}
+	if len(data) > maxManifestSize {
+		return nil, invalid(fmt.Errorf("its %d bytes are more than the %d allowed", len(data), maxManifestSize))
+	}
+	return data, nil
 }
 
 // Remote returns what is registered under an ID. It fails with ErrNotFound, ErrBadID, with an

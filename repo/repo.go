@@ -149,8 +149,8 @@ type Repository struct {
 	readers sync.Pool // of *reader
 
 	plans planCache
-	// ended holds the sessionID of each session of this Repository that ended by itself.
-	ended sync.Map
+	// ended are the last sessions of this Repository that ended by themselves.
+	ended endedSessions
 
 	// clock and collectFault are set by tests.
 	clock        clock

@@ -1,0 +1,109 @@
+package repo
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+)
+
+// A repository that is open for years makes sessions all the time, and must not grow by each.
+func TestSessionsAreForgotten(t *testing.T) {
+	var e endedSessions
+	var ids []sessionID
+	for range 3*maxEndedSessions + 7 {
+		id := newSessionID()
+		ids = append(ids, id)
+		e.add(id)
+		e.add(id)
+	}
+	for i, id := range ids {
+		if got, want := e.has(id), i >= len(ids)-maxEndedSessions; got != want {
+			t.Fatalf("session %d of %d: known %v, want %v", i, len(ids), got, want)
+		}
+	}
+	if len(e.known) != maxEndedSessions {
+		t.Errorf("%d are kept", len(e.known))
+	}
+}
+
+// What PutRemote takes Remote gives back.
+func TestRemoteIsGivenBack(t *testing.T) {
+	r := newTestRepo(t, newTestDriver(), Options{})
+	for name, change := range map[string]func(*Remote){
+		"too large together":  func(m *Remote) { m.Snapshot.Description = strings.Repeat("d", maxManifestSize-300) },
+		"location is no text": func(m *Remote) { m.Location = "S3:\xff" },
+		"location is long":    func(m *Remote) { m.Location = "S3:" + strings.Repeat("l", maxManifestSize) },
+		"fits":                func(m *Remote) { m.Snapshot.Description = strings.Repeat("d", maxManifestSize-2000) },
+		"time beyond years":   func(m *Remote) { m.Snapshot.Created = time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC) },
+		"content cannot be":   func(m *Remote) { m.Snapshot.Table = Content{Depth: 99} },
+	} {
+		remote := Remote{Location: "S3:backups/app", Snapshot: &Manifest{ID: strings.ReplaceAll(name, " ", "-"), Created: testTime}}
+		change(&remote)
+		err := r.PutRemote(t.Context(), remote)
+		if err != nil {
+			wantErr(t, name, err, ErrInvalid)
+			continue
+		}
+		got, err := r.Remote(t.Context(), remote.Snapshot.ID)
+		if err != nil || got.Location != remote.Location || got.Snapshot.Description != remote.Snapshot.Description {
+			t.Errorf("%s: it was taken, and now: %v", name, err)
+		}
+	}
+}
+
+// A snapshot that a session has made after it was given up does not count, and a collection deletes it. The ID may be
+// used again meanwhile: then what stands there counts.
+func TestCollectLeavesAnIDThatIsUsedAgain(t *testing.T) {
+	ctx := t.Context()
+	d := newTestDriver()
+	r := newTestRepo(t, d, Options{})
+	s := mustSession(t, r)
+	m, err := stageFiles(ctx, s, "late", map[string][]byte{"old": noiseData(1, 9000)}, fixedCutter(t, 512))
+	if err != nil {
+		t.Fatal(err)
+	}
+	quick := CollectOptions{LeaseTimeout: time.Millisecond, MaxWait: time.Minute}
+	mustSnapshot(t, r, "gone", map[string][]byte{"gone": noiseData(2, 9000)}, fixedCutter(t, 512))
+	wantErr(t, "delete", r.DeleteManifest(ctx, "gone"), nil)
+	if result, err := r.Collect(ctx, quick); err != nil || len(result.GivenUp) != 1 {
+		t.Fatalf("%+v, %v", result, err)
+	}
+	wantErr(t, "commit", s.Commit(ctx, m), ErrGivenUp)
+	files := map[string][]byte{"new": noiseData(3, 9000)}
+	again := openTestRepo(t, d.bucket(t), Options{})
+	seen := false
+	d.before = func(_ context.Context, o op) error {
+		// The collection has looked at the manifests.
+		if o.kind == "list" && o.key == packPrefix && !seen {
+			seen = true
+			d.before = nil
+			if err := again.DeleteManifest(ctx, "late"); err != nil {
+				t.Error(err)
+			}
+			mustSnapshot(t, again, "late", files, fixedCutter(t, 512))
+		}
+		return nil
+	}
+	if _, err := r.Collect(ctx, quick); err != nil && !errors.Is(err, ErrMissing) {
+		t.Fatal(err)
+	}
+	if !seen {
+		t.Fatal("the collection never came to the packs")
+	}
+	wantSnapshot(t, again, "late", files)
+	wantSound(t, again)
+}
+
+// Small things are no cheaper to keep than the notes about them.
+func TestCacheCountsItsOwnRoom(t *testing.T) {
+	c := newChunkCache(1 << 20)
+	for n := range 1 << 16 {
+		c.put(identify(t, newRepository(store{}, Options{}), fmt.Append(nil, n)), []byte{1})
+	}
+	if n := len(c.byID); n > 1<<20/100 {
+		t.Errorf("%d chunks of a byte are in a cache of a MiB", n)
+	}
+}
