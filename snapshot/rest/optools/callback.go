@@ -17,11 +17,11 @@ const (
 // newHooks returns what sends callbacks.
 func newHooks(options Options) (*webhook.Sender, error) {
 	hooks, err := webhook.New(webhook.Options{
-		Allow: options.Callbacks, Networks: options.CallbackNetworks,
+		Allow: options.Callbacks, Networks: options.CallbackNetworks, Secret: options.CallbackSecret,
 		Attempts: callbackAttempts, Timeout: callbackTimeout, MinDelay: options.backoff,
 	})
 	if err != nil {
-		return nil, fmt.Errorf("%w: Callbacks or CallbackNetworks: %w", ErrOptions, err)
+		return nil, fmt.Errorf("%w: Callbacks, CallbackNetworks or CallbackSecret: %w", ErrOptions, err)
 	}
 	return hooks, nil
 }

@@ -1,6 +1,7 @@
 package optools
 
 import (
+	"errors"
 	"io"
 	"log/slog"
 	"net/http"
@@ -11,6 +12,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/holdstill/holdstill/transfer/webhook"
 )
 
 // listener is a server that is called back.
@@ -100,6 +103,37 @@ func TestCallbackOnce(t *testing.T) {
 	}
 	if len(l.bodies) > 0 {
 		t.Error("called too often", <-l.bodies)
+	}
+}
+
+// TestSignedCallback checks the signature of a callback with the secret, and with another one.
+func TestSignedCallback(t *testing.T) {
+	secret := []byte("a secret of at least 24 bytes")
+	type call struct {
+		header http.Header
+		body   []byte
+	}
+	calls := make(chan call, 1)
+	l := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		calls <- call{r.Header, body}
+	}))
+	t.Cleanup(l.Close)
+	f := newFixture(t, func(o *Options) { o.Callbacks, o.CallbackSecret = []string{l.URL}, secret })
+	f.call("POST", "/api/v2/webhooks/txs", `{"tx_id":"x","client_webhook_url":"`+l.URL+`/x"}`, 200)
+	f.call("PUT", "/api/v2/webhooks/txs/x", `{"status":"success"}`, 200)
+	got := <-calls
+	if err := webhook.Verify(secret, got.header, got.body, time.Now(), time.Hour); err != nil {
+		t.Error(err)
+	}
+	if err := webhook.Verify([]byte("another secret of that length"), got.header, got.body, time.Now(), time.Hour); !errors.Is(err, webhook.ErrSignature) {
+		t.Errorf("with another secret: %v", err)
+	}
+	if tx := decode(t, string(got.body)); tx["tx_id"] != "x" || tx["status"] != "success" {
+		t.Error(tx)
+	}
+	if _, err := New(f.engine, Options{Source: "documents", Store: f.store, CallbackSecret: []byte("too short")}); !errors.Is(err, ErrOptions) || strings.Contains(err.Error(), "too short") {
+		t.Error(err)
 	}
 }
 

@@ -35,5 +35,6 @@
 // are skipped; a skip list that cannot be read is refused rather than ignored. A restore whose
 // documents could not all be written ends as an error. A callback goes to the very URL that
 // was asked for, if Options.Callbacks allow it, and as package webhook sends it: with no
-// proxy, no redirect, and a look at the address that is connected to.
+// proxy, no redirect, a look at the address that is connected to, and signed where
+// Options.CallbackSecret is set.
 package optools

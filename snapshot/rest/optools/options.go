@@ -96,6 +96,10 @@ type Options struct {
 	// Callbacks may stand for, such as "10.0.0.0/8". An address that is written in an entry of
 	// Callbacks need not be here. Default: none.
 	CallbackNetworks []string
+	// CallbackSecret signs callbacks, as package webhook does: receivers that know it check
+	// them with webhook.Verify, and all others see three more headers. At least 24 bytes.
+	// Default: they are not signed.
+	CallbackSecret []byte
 	// TransactionsDir is a folder for the records of transactions, which then outlive a
 	// restart; one Handler at a time may use it. Default: they are forgotten with the Handler.
 	TransactionsDir string

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"runtime/debug"
 
 	"github.com/holdstill/holdstill/snapshot"
 	"github.com/holdstill/holdstill/snapshot/rest/optools/docsource"
@@ -135,9 +136,20 @@ func (h *Handler) skips(rq *request) (func(database, id string) bool, bool) {
 	return func(database, id string) bool { return skip[[2]string{database, id}] }, true
 }
 
+// errPanic is the error of a restore that panicked.
+var errPanic = errors.New("optools: the restore panicked")
+
 // carryOut is a restore, behind the request that asked for it.
 func (h *Handler) carryOut(tx string, skip func(database, id string) bool, open func(context.Context) (docsource.Contents, error)) {
-	err := func() error {
+	err := func() (err error) {
+		// The store and the hook are the caller's. Their panic ends the restore, as it would
+		// end a request, and not the process.
+		defer func() {
+			if p := recover(); p != nil {
+				h.log.Error("optools: a restore panicked", "transaction", tx, "panic", p, "stack", string(debug.Stack()))
+				err = errPanic
+			}
+		}()
 		from, err := open(h.ctx)
 		if err != nil {
 			return err

@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"regexp"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -187,6 +188,39 @@ func TestRestoreErrors(t *testing.T) {
 				t.Error("the other database was not restored")
 			}
 		})
+	}
+}
+
+// TestRestorePanics has the store panic, and the hook: the restore has failed, tells nobody why, and the next one
+// can begin.
+func TestRestorePanics(t *testing.T) {
+	const document = `{"dbs":{"athena_system":{"docs":[{"_id":"a"}]}}}`
+	var where atomic.Value
+	where.Store("")
+	f := newFixture(t, func(o *Options) {
+		o.AfterRestore = func(context.Context) error {
+			if where.Load() == "hook" {
+				panic("password hunter2 is wrong")
+			}
+			return nil
+		}
+	})
+	f.store.OnPut = func(context.Context, string, []json.RawMessage) error {
+		if where.Load() == "store" {
+			panic("password hunter2 is wrong")
+		}
+		return nil
+	}
+	for _, part := range []string{"store", "hook"} {
+		where.Store(part)
+		tx := f.transaction(f.call("PUT", "/api/v2/backups", document, 202)["url"].(string))
+		if tx["status"] != "error" || tx["message"] != "the restore failed" {
+			t.Error(part, tx)
+		}
+	}
+	where.Store("")
+	if tx := f.transaction(f.call("PUT", "/api/v2/backups", document, 202)["url"].(string)); tx["status"] != "success" {
+		t.Error(tx)
 	}
 }
 

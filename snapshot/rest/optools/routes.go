@@ -69,7 +69,10 @@ func (h *Handler) routes() *http.ServeMux {
 	for _, prefix := range prefixes {
 		for _, version := range versions {
 			for _, r := range table {
-				mux.Handle(r.method+" "+base+prefix+"/"+version+r.path, h.route(r, prefix == "/ak/api", version))
+				pattern, serve := r.method+" "+base+prefix+"/"+version+r.path, h.route(r, prefix == "/ak/api", version)
+				mux.Handle(pattern, serve)
+				// The original does not mind a slash at the end.
+				mux.Handle(pattern+"/{$}", serve)
 			}
 		}
 	}

@@ -129,12 +129,15 @@ func TestUnknownRoutes(t *testing.T) {
 	want := map[string]any{"statusCode": number(404), "msg": "route not found"}
 	for _, route := range []string{
 		"GET /", "GET /api/v2/backups", "GET /console/api/v4/backups", "GET /console/api/backups", "DELETE /console/api/v2/backups/x",
-		"GET /console/ak/v2/backups", "POST /console/api/v2/backups/x", "GET /console/api/v2/backups/x/attachments/y", "GET /console/api/v2/backups/",
+		"GET /console/ak/v2/backups", "POST /console/api/v2/backups/x", "GET /console/api/v2/backups/x/attachments/y", "GET /console/api/v2/backups/x/y/",
 	} {
 		method, path, _ := strings.Cut(route, " ")
 		if diff := cmp.Diff(want, f.call(method, path, "", 404)); diff != "" {
 			t.Error(route, diff)
 		}
+	}
+	if got := f.call("GET", "/console/api/v2/backups/", "", 200); got["ids"] == nil {
+		t.Error(got)
 	}
 	if url := f.call("POST", "/console/api/v2/backups", "", 202)["url"].(string); !strings.HasPrefix(url, "http://localhost:3000/console/ak/api/v3/backups/") {
 		t.Error(url)
