@@ -98,7 +98,12 @@ func (h *Handler) find(r *http.Request) (endpoint, []string, *answer) {
 		}
 		return none(refuse(http.StatusNotFound, http.StatusNotFound, "unknown path"))
 	}
-	e, ok := methods[r.Method]
+	method := r.Method
+	if method == http.MethodHead {
+		// Load balancers ask so. The server leaves the body out.
+		method = http.MethodGet
+	}
+	e, ok := methods[method]
 	if !ok {
 		a := refuse(http.StatusMethodNotAllowed, http.StatusMethodNotAllowed, "method not supported, use one that the Allow header names")
 		a.header = http.Header{"Allow": {strings.Join(slices.Sorted(maps.Keys(methods)), ", ")}}
