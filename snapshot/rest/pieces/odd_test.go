@@ -3,11 +3,16 @@ package pieces_test
 import (
 	"context"
 	"errors"
+	"io"
+	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"testing/iotest"
 
 	"github.com/coder/websocket"
 
@@ -198,4 +203,95 @@ func TestEventsKeepAlive(t *testing.T) {
 		t.Errorf("%q", head)
 	}
 	s.want(stream.rest(), 200)
+}
+
+// Clients restore one backup at the same time, and then delete it: each is told the truth, and the data is that of the
+// backup.
+func TestAtOnce(t *testing.T) {
+	s := newServer(t, quick)
+	b := s.create()
+	entered, release := make(chan struct{}), make(chan struct{})
+	s.stop = func(context.Context) error {
+		close(entered)
+		<-release
+		return nil
+	}
+	first := s.later("POST", "/backup/"+b.ID+"/restore", "")
+	<-entered
+	var others []<-chan reply
+	for range 4 {
+		others = append(others, s.later("POST", "/backup/"+b.ID+"/restore", ""))
+	}
+	for _, other := range others {
+		s.want(<-other, 500)
+	}
+	close(release)
+	s.want(<-first, 200)
+	if s.restored("present") != "none" || !strings.Contains(s.restored("a0/rows.json"), "customer") {
+		t.Error("the backup is not in place")
+	}
+	others = nil
+	for range 8 {
+		others = append(others, s.later("POST", "/backups/"+b.ID+"/delete", ""))
+	}
+	deleted := 0
+	for _, other := range others {
+		if r := <-other; r.code == 204 {
+			deleted++
+		} else {
+			s.want(r, 500)
+		}
+	}
+	if list := s.list(); deleted == 0 || len(list.Iterable) != 0 {
+		t.Errorf("deleted %d times, left is %+v", deleted, list)
+	}
+}
+
+// A hook that panics costs its request, and no more than that: requests are counted, and one is allowed at a time.
+func TestHooksThatPanic(t *testing.T) {
+	var where atomic.Value
+	where.Store("")
+	s := newServer(t, func(_ *snapshot.Config, o *pieces.Options) {
+		o.MaxRequests = 1
+		o.Authorize = func(*http.Request, pieces.Action) error {
+			if where.Load() == "authorize" {
+				panic(http.ErrAbortHandler)
+			}
+			return nil
+		}
+		o.Assets = func(context.Context, []pieces.Asset) ([]string, error) {
+			if where.Load() == "assets" {
+				panic(http.ErrAbortHandler)
+			}
+			return []string{"kv/a0/**"}, nil
+		}
+	})
+	for _, hook := range []string{"authorize", "assets"} {
+		where.Store(hook)
+		if r, err := s.try(t.Context(), "POST", "/backup/asset", `{"id":"a0"}`); err == nil {
+			t.Errorf("%s: %+v", hook, r)
+		}
+	}
+	where.Store("")
+	s.want(s.send("POST", "/backup/asset", `{"id":"a0"}`), 204)
+	if err := s.handler.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// A client that goes away while it sends is not waited for, and nothing comes of it.
+func TestCutBody(t *testing.T) {
+	s := newServer(t, nil)
+	for _, path := range []string{"/backups/create", "/backup", "/connect"} {
+		w := httptest.NewRecorder()
+		s.handler.ServeHTTP(w, httptest.NewRequest("POST", path, io.MultiReader(strings.NewReader(`{"a":`), iotest.ErrReader(io.ErrUnexpectedEOF))))
+		if w.Code != http.StatusBadRequest {
+			t.Errorf("%s: %d %s", path, w.Code, w.Body)
+		}
+	}
+	deep := `{"a":` + strings.Repeat("[", 20_000) + strings.Repeat("]", 20_000) + "}"
+	s.want(s.send("POST", "/backups/create", deep), 400)
+	if list := s.list(); len(list.Iterable) != 0 {
+		t.Errorf("%+v", list)
+	}
 }

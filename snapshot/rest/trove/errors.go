@@ -42,7 +42,7 @@ func fail(code int, format string, args ...any) error {
 
 // notFound is the error for something that is not there.
 func notFound(id string) error {
-	return fail(http.StatusNotFound, "Resource %s cannot be found.", id)
+	return fail(http.StatusNotFound, "Resource %s cannot be found.", clip(id))
 }
 
 // answerError writes an error as Trove does. The cause of what is not the caller's doing

@@ -28,7 +28,8 @@ func (h *Handler) record(r *request, c *createRequest, b *record) error {
 		err = ErrForbidden
 	}
 	if err != nil {
-		h.opts.Logger.Warn("a backup of another region cannot be used", "location", from.location, "error", err)
+		// Not the location as it came: an address may have a password in it, which the error leaves out.
+		h.opts.Logger.Warn("a backup of another region cannot be used", "project", r.project, "error", err)
 		return fail(http.StatusBadRequest, "Failed to restore backup from %s", from.location)
 	}
 	b.State, b.Location, b.Snapshot = stateRestored, from.location, s.ID

@@ -1,9 +1,16 @@
 package arangodb_test
 
 import (
+	"bytes"
 	"context"
+	"encoding/base64"
+	"errors"
 	"fmt"
+	"io/fs"
+	"log/slog"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -60,9 +67,32 @@ func TestRemoteRefuses(t *testing.T) {
 	}
 }
 
-// TestNoSecretsInAnswers has a secret in every place of a config where a mistake can be made.
-func TestNoSecretsInAnswers(t *testing.T) {
-	s := start(t, arangodb.Options{}, nil)
+// TestNoSecrets has a secret in every place of a config where a mistake can be made, in credentials and in
+// tokens. It is in no answer, no log, and no file.
+func TestNoSecrets(t *testing.T) {
+	refusing()
+	var log lockedBuffer
+	logger := slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	s := start(t, arangodb.Options{Logger: logger}, func(c *snapshot.Config) { c.Logger = logger })
+	s.fill(1)
+	var made struct{ ID string }
+	s.post("create", "").result(t, &made)
+	guarded := serve(t, s.DB, arangodb.Options{
+		Logger: logger, JWTSecrets: [][]byte{[]byte("hunter2")},
+		Login: func(context.Context, string, string) error { return errors.New("wrong password") },
+	})
+	for _, r := range []*reply{
+		guarded.send("POST", "/_open/auth", `{"username": "root", "password": "hunter2"}`),
+		guarded.send("POST", "/_open/auth", `{"username": "root", "password": ["hunter2"]}`),
+		guarded.send("POST", "/_open/auth", `{"username": "root", "password": "hunter2`),
+		guarded.post("list", "", "Authorization", "Bearer hunter2.hunter2.hunter2"),
+		guarded.post("list", "", "Authorization", "hunter2 hunter2"),
+		guarded.post("list", "", "Authorization", "Basic "+base64.StdEncoding.EncodeToString([]byte("root:hunter2"))),
+	} {
+		if r.code < 400 || strings.Contains(string(r.raw), "hunter2") {
+			t.Errorf("answered %d %s", r.code, r.raw)
+		}
+	}
 	for _, body := range []string{
 		`{"id": "a", "remoteRepository": "s3:b", "config": {"s3": {"type": "s3", "secret_access_key": "hunter2"}}}`,
 		`{"id": "a", "remoteRepository": "s4:b", "config": {"s3": {"type": "s3", "secret_access_key": "hunter2"}}}`,
@@ -72,6 +102,7 @@ func TestNoSecretsInAnswers(t *testing.T) {
 		`{"id": "a", "remoteRepository": "s3:b", "config": ["hunter2"]}`,
 		`{"id": "a", "remoteRepository": "s3:b", "config": "hunter2}`,
 		`{"id": "a", "remoteRepository": 1, "config": {"s3": {"type": "s3", "secret_access_key": "hunter2"}}}`,
+		`{"id": "` + made.ID + `", "remoteRepository": "far:b", "config": {"far": {"type": "refusing", "secret_access_key": "hunter2"}}}`,
 	} {
 		r := s.post("upload", body)
 		if strings.Contains(string(r.raw), "hunter2") {
@@ -90,6 +121,40 @@ func TestNoSecretsInAnswers(t *testing.T) {
 			return strings.Contains(string(r.raw), "FAILED")
 		})
 	}
+	must(t, s.handler.Close())
+	must(t, guarded.handler.Close())
+	must(t, s.Engine().Close())
+	if text := log.String(); strings.Contains(text, "hunter2") || !strings.Contains(text, "refused a login") {
+		t.Errorf("logged %s", text)
+	}
+	must(t, filepath.WalkDir(s.Root(), func(path string, d fs.DirEntry, err error) error {
+		if err != nil || !d.Type().IsRegular() {
+			return err
+		}
+		data, err := os.ReadFile(path)
+		if bytes.Contains(data, []byte("hunter2")) {
+			t.Errorf("it is in %s", path)
+		}
+		return err
+	}))
+}
+
+// A lockedBuffer is what several goroutines log to.
+type lockedBuffer struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (b *lockedBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.Write(p)
+}
+
+func (b *lockedBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.String()
 }
 
 // TestKeys lists the fingerprint of an encrypted repository's key.
