@@ -173,6 +173,18 @@ func (m *Manifest) checkText() error {
 	return errors.Join(errs...)
 }
 
+// CheckManifest reports whether the texts of a manifest can be stored, as far as they are known:
+// its ID need not be set. It fails with ErrInvalid for text that is not UTF-8, and for metadata
+// that are too large.
+func CheckManifest(m *Manifest) error {
+	known := *m
+	if known.ID == "" {
+		known.ID = "new"
+	}
+	_, _, err := renderManifest(&known, sessionID{})
+	return err
+}
+
 // storedManifest is a manifest as it is stored.
 type storedManifest struct {
 	*Manifest

@@ -59,13 +59,31 @@ type File struct {
 // IsDir reports whether the entry is a directory.
 func (f *File) IsDir() bool { return f.Mode.IsDir() }
 
+// CheckPath reports whether a string can be the path of a File; any other fails with
+// ErrInvalid.
+func CheckPath(path string) error {
+	if err := checkPath(path); err != nil {
+		return fmt.Errorf("%w: %w", ErrInvalid, err)
+	}
+	return nil
+}
+
+func checkPath(path string) error {
+	switch {
+	case !fs.ValidPath(path) || path == "." || strings.ContainsRune(path, 0):
+		return fmt.Errorf("path %.100q is not a slash-separated relative path of UTF-8 text", path)
+	case len(path) > maxPathLength:
+		return fmt.Errorf("path %.100q of %d bytes is longer than %d", path, len(path), maxPathLength)
+	}
+	return nil
+}
+
 // check says whether an entry can stand in a table after the path before.
 func (f *File) check(before string) error {
+	if err := checkPath(f.Path); err != nil {
+		return err
+	}
 	switch {
-	case !fs.ValidPath(f.Path) || f.Path == "." || strings.ContainsRune(f.Path, 0):
-		return fmt.Errorf("path %.100q is not a slash-separated relative path of UTF-8 text", f.Path)
-	case len(f.Path) > maxPathLength:
-		return fmt.Errorf("path %.100q of %d bytes is longer than %d", f.Path, len(f.Path), maxPathLength)
 	case f.Path <= before:
 		return fmt.Errorf("path %.100q does not come after %.100q", f.Path, before)
 	case f.Mode&^(fs.ModeDir|fs.ModePerm) != 0:

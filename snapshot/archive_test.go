@@ -319,6 +319,7 @@ func TestImportRefusesForgeries(t *testing.T) {
 		"up and away":                 rename(current, "../CURRENT"),
 		"up from within":              rename(current, "kv/../../CURRENT"),
 		"absolute":                    rename(current, "/etc/passwd"),
+		"longer than any path":        rename(current, "kv/"+strings.Repeat("x", 4094)),
 		"a dot":                       rename(current, "./kv/CURRENT"),
 		"two slashes":                 rename(current, "kv//CURRENT"),
 		"beside the sources":          rename(current, "CURRENT"),

@@ -74,7 +74,7 @@ const idAttempts = 10_000
 // with it: that stays, and is found by the next Create, or goes with the next Collect. A source
 // that fails to close its View after the snapshot was made is logged. A panic of a source comes
 // out of Create, in whichever goroutine it was, after the same cleaning up. Errors: ErrBadLabel,
-// ErrPattern, ErrNoMatch if the patterns choose nothing, ErrBadID, repo.ErrExists for the ID, ErrNoSources, ErrNotFound
+// ErrPattern, ErrNoMatch if the patterns choose nothing, ErrBadID, repo.ErrExists for the ID, repo.ErrInvalid for texts that are too long or not UTF-8, ErrNoSources, ErrNotFound
 // for the parent, ErrClosed, a *lock.TimeoutError, a *SourceError around what a
 // source failed with, ErrFileKind and ErrChanged among it, a *BrokenPromiseError,
 // the context's cause, repo.ErrGivenUp where the second try met a collection as well or something
@@ -107,6 +107,10 @@ func (e *Engine) Create(ctx context.Context, opts CreateOptions) (s *Snapshot, e
 			return nil, err
 		}
 		defer e.release(opts.ID, c.opts.reservation)
+	}
+	// Before all of the work, not after it.
+	if err := repo.CheckManifest(c.told()); err != nil {
+		return nil, err
 	}
 	if c.parent, err = e.findParent(ctx, opts); err != nil {
 		return nil, err
@@ -348,17 +352,23 @@ func (c *creation) fill(ctx context.Context) (*Snapshot, error) {
 	return m, err
 }
 
-// describe makes the manifest.
-func (c *creation) describe(files []*sourceFile) *Snapshot {
-	m := &Snapshot{
+// told is what the manifest has from the caller.
+func (c *creation) told() *Snapshot {
+	return &Snapshot{
+		ID:              c.opts.ID,
 		Created:         c.created,
 		Label:           c.opts.Label,
 		Description:     c.opts.Description,
 		Consistency:     repo.ConsistencySource,
 		DatabaseVersion: c.engine.config.DatabaseVersion,
 		Metadata:        c.opts.Metadata,
+		Partial:         c.opts.partial(),
 	}
-	m.Partial = c.opts.partial()
+}
+
+// describe makes the manifest.
+func (c *creation) describe(files []*sourceFile) *Snapshot {
+	m := c.told()
 	if c.parent != nil {
 		m.Parent = c.parent.ID
 	}

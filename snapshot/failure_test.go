@@ -359,3 +359,39 @@ func TestFullDisk(t *testing.T) {
 		t.Errorf("stats %+v", s.Stats)
 	}
 }
+
+// What cannot be stored is told before anything is frozen and read, not hours later.
+func TestRefusedBeforeTheWork(t *testing.T) {
+	src := &memory{files: fstest.MapFS{"f": {Data: text(1, 1000)}}}
+	src.pin = func() error { t.Error("pinned"); return nil }
+	bucket := newBucket(t)
+	e := openEngine(t, snapshot.Config{Bucket: bucket, Sources: map[string]snapshot.Source{"a": src}})
+	for name, opts := range map[string]snapshot.CreateOptions{
+		"description": {Description: "caf\xe9"},
+		"key":         {Metadata: map[string]string{"\xff": "x"}},
+		"value":       {Metadata: map[string]string{"x": "\xff"}},
+		"with an ID":  {ID: "2026-01-02T03.04.05Z_x", Description: "\xff"},
+		"size":        {Metadata: map[string]string{"x": strings.Repeat("rows ", 4<<20)}},
+	} {
+		if _, err := e.Create(t.Context(), opts); !errors.Is(err, repo.ErrInvalid) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	src.pin = nil
+	read := errors.New("read")
+	src.files[strings.Repeat("deep/", 1000)+"f"] = &fstest.MapFile{Data: text(1, 1000)}
+	src.settle = nil
+	long := viewSource{func() *snapshot.View {
+		return &snapshot.View{FS: faulty{FS: src.files, name: "f", err: read}}
+	}}
+	e = openEngine(t, snapshot.Config{Bucket: bucket, Sources: map[string]snapshot.Source{"kv": long}})
+	_, err := e.Create(t.Context(), snapshot.CreateOptions{})
+	if se := (*snapshot.SourceError)(nil); !errors.Is(err, repo.ErrInvalid) || !errors.As(err, &se) || se.Source != "kv" || errors.Is(err, read) {
+		t.Errorf("a path that is too long: %v", err)
+	}
+	for _, prefix := range []string{"pack/", "session/", "snapshot/", "attachment/"} {
+		if left := keys(t, bucket, prefix); len(left) > 0 {
+			t.Errorf("left behind: %v", left)
+		}
+	}
+}

@@ -54,8 +54,11 @@ func (m *importer) checkFile(f *repo.File, h *tar.Header) error {
 	bad := func(format string, args ...any) error {
 		return &ArchiveError{h.Name, fmt.Sprintf(format, args...), nil}
 	}
+	if err := repo.CheckPath(f.Path); err != nil {
+		return &ArchiveError{h.Name, "it is no path that a snapshot can have", err}
+	}
 	switch {
-	case !fs.ValidPath(f.Path) || f.Path == "." || strings.Contains(f.Path, "\x00") || h.Typeflag == tar.TypeDir && h.Name != f.Path+"/":
+	case h.Typeflag == tar.TypeDir && h.Name != f.Path+"/":
 		return bad("it is no path that a snapshot can have")
 	case f.Path <= m.before:
 		return bad("it comes after %.200q, out of order or a second time", m.before)

@@ -127,6 +127,9 @@ func (c *creation) newFile(source, name string, v *View, d fs.DirEntry) (*source
 	}
 	f := &sourceFile{source: source, name: name, view: v}
 	f.Path = viewPath(source, name)
+	if err := repo.CheckPath(f.Path); err != nil {
+		return nil, err
+	}
 	f.Mode = info.Mode() & (fs.ModeDir | fs.ModePerm)
 	f.ModTime = info.ModTime().UTC()
 	switch {
