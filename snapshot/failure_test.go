@@ -140,6 +140,27 @@ func TestFailuresLeaveNothing(t *testing.T) {
 	}
 }
 
+// Who fails first is who is told of, and not the workers that stumble over it.
+func TestFirstFailureIsTold(t *testing.T) {
+	lost := errors.New("the disk is gone")
+	files := fstest.MapFS{"aa": {Data: text(1, 3<<20)}}
+	for n := range 400 {
+		files[fmt.Sprintf("small/%03d", n)] = &fstest.MapFile{Data: text(uint64(n), 2000)}
+	}
+	src := viewSource{func() *snapshot.View {
+		return &snapshot.View{FS: faulty{FS: files, name: "aa", after: 2 << 20, err: lost}}
+	}}
+	for range 40 {
+		e := openEngine(t, snapshot.Config{Workers: max(2, runtime.GOMAXPROCS(0)), Sources: map[string]snapshot.Source{"kv": src}})
+		if _, err := e.Create(t.Context(), snapshot.CreateOptions{}); !errors.Is(err, lost) || strings.Contains(err.Error(), "not flushed") {
+			t.Fatalf("error %v", err)
+		}
+		if err := e.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // settled waits for goroutines to end.
 func settled(t testing.TB, before int) {
 	t.Helper()

@@ -36,13 +36,15 @@ func (c *creation) ingest(ctx context.Context, files []*sourceFile) error {
 	var next atomic.Int64
 	workers := min(c.engine.config.Workers, len(work))
 	turns := &turns{start: time.Now()}
-	for range workers {
+	writers := make([]*repo.Writer, workers)
+	for i := range workers {
 		group.Go(relay(func() error {
 			w, err := c.newWorker(newGiveWay(workers, turns))
 			if err != nil {
 				return err
 			}
-			defer w.close()
+			writers[i] = w.writer
+			defer w.way.close()
 			for {
 				n := int(next.Add(1)) - 1
 				if n >= len(work) {
@@ -57,6 +59,13 @@ func (c *creation) ingest(ctx context.Context, files []*sourceFile) error {
 		}))
 	}
 	err := group.Wait()
+	// Not before all have ended: closing the writer of the one that failed makes the others
+	// fail as well, and one of them might be the first to be heard.
+	for _, w := range writers {
+		if w != nil {
+			w.Close()
+		}
+	}
 	if err != nil {
 		for _, f := range files {
 			f.close()
@@ -103,11 +112,6 @@ func (c *creation) newWorker(way *giveWay) (*worker, error) {
 		return nil, err
 	}
 	return &worker{creation: c, writer: writer, way: way}, nil
-}
-
-func (w *worker) close() {
-	w.writer.Close()
-	w.way.close()
 }
 
 // do reads one segment. Whoever brings the last one that a file lacks finishes the file.
