@@ -106,6 +106,9 @@ type manyReads struct {
 	// planned, if not nil, is told what is going to be fetched.
 	planned func(bytes int64)
 	shuffle bool
+	// framesOnly is ReadStoredOptions.FramesOnly, proofs what frames are checked with then.
+	framesOnly bool
+	proofs     frameProofs
 	// tokens lets as many goroutines decode as there are workers; the others fetch.
 	tokens chan struct{}
 	// held are the differences whose bases are being read.
@@ -120,6 +123,8 @@ type heldDelta struct {
 	place location
 	base  chunk.ID
 	frame []byte
+	// sound: the frame was checked, and need not be decoded.
+	sound bool
 	// same are other numbers under which the chunk is wanted.
 	same []int32
 }
@@ -166,8 +171,8 @@ func (m *manyReads) all(ctx context.Context, wants []Ref) error {
 func (m *manyReads) hold(ctx context.Context, plan *readPlan, parts []stretch) error {
 	m.held = nil
 	var mu sync.Mutex
-	return m.pass(ctx, plan, parts, func(ctx context.Context, _ *reader, plan *readPlan, same []planned, frame []byte, err error) error {
-		d := heldDelta{planned: same[0], place: plan.place(&same[0])}
+	return m.pass(ctx, plan, parts, func(ctx context.Context, _ *reader, plan *readPlan, same []planned, frame []byte, sound bool, err error) error {
+		d := heldDelta{planned: same[0], place: plan.place(&same[0]), sound: sound}
 		if err == nil {
 			var ok bool
 			if d.base, ok = chunk.DeltaBase(frame); !ok {
@@ -198,7 +203,7 @@ func (m *manyReads) planBases(ctx context.Context, full *readPlan) error {
 	var alone []int32
 	for i := range m.held {
 		l, ok := set.locateFull(&m.held[i].base)
-		if !ok || m.opts.Base != nil {
+		if !ok || m.opts.Base != nil || m.ready(&m.held[i]) {
 			alone = append(alone, int32(i))
 			continue
 		}
@@ -226,6 +231,12 @@ func (m *manyReads) planBases(ctx context.Context, full *readPlan) error {
 					return err
 				}
 				d := &m.held[alone[n]]
+				if m.ready(d) {
+					if err := m.resolve(ctx, rd, d, nil, nil); err != nil {
+						return err
+					}
+					continue
+				}
 				if m.opts.Base != nil && (m.wantBase == nil || !m.wantBase(d.base)) {
 					base, ok := m.opts.Base(d.base, rd.base[:0])
 					if ok && rd.ident.Verify(d.base, base) == nil {
@@ -252,12 +263,21 @@ func (m *manyReads) planBases(ctx context.Context, full *readPlan) error {
 	return group.Wait()
 }
 
+// ready reports whether a difference can be handed out without its base.
+func (m *manyReads) ready(d *heldDelta) bool { return d.sound && !m.wants(d.base) }
+
 // A handler takes the stored bytes of a chunk, or the reason why they could not be
-// read, for all that the plan has at this place.
-type handler func(ctx context.Context, rd *reader, plan *readPlan, same []planned, frame []byte, err error) error
+// read, for all that the plan has at this place. sound says that they were checked, and need not
+// be decoded.
+type handler func(ctx context.Context, rd *reader, plan *readPlan, same []planned, frame []byte, sound bool, err error) error
 
 // pass fetches the stretches of a plan, several at once, and has each chunk handled.
 func (m *manyReads) pass(ctx context.Context, plan *readPlan, parts []stretch, handle handler) error {
+	if m.framesOnly {
+		if err := m.proofs.plan(ctx, m.repo, plan, parts); err != nil {
+			return err
+		}
+	}
 	var next atomic.Int64
 	group, ctx := errgroup.WithContext(ctx)
 	for range min(max(m.opts.Workers, m.opts.Fetches), len(parts)) {
@@ -292,6 +312,8 @@ func (m *manyReads) stretch(ctx context.Context, plan *readPlan, s *stretch, buf
 	m.requests.Add(1)
 	m.bytes.Add(int64(n))
 	fetchErr := m.repo.store.readRange(ctx, packKey(plan.packs[s.items[0].pack]), stored, s.start)
+	proof := m.proof(ctx, s.items[0].pack)
+	defer proof.done()
 	select {
 	case m.tokens <- struct{}{}:
 	case <-ctx.Done():
@@ -312,11 +334,12 @@ func (m *manyReads) stretch(ctx context.Context, plan *readPlan, s *stretch, buf
 			return err
 		}
 		frame := stored[int64(items[0].offset)-s.start:][:items[0].stored]
-		err := fetchErr
+		err, sound := fetchErr, false
 		if err == nil {
+			sound = proof.covers(&items[0], frame)
 			frame, err = rd.open(&rd.frame, items[0].id, plan.place(&items[0]), frame)
 		}
-		if err := handle(ctx, rd, plan, items[:n], frame, err); err != nil {
+		if err := handle(ctx, rd, plan, items[:n], frame, sound, err); err != nil {
 			return err
 		}
 		items = items[n:]
@@ -324,18 +347,19 @@ func (m *manyReads) stretch(ctx context.Context, plan *readPlan, s *stretch, buf
 	return nil
 }
 
-// deliver decodes a chunk that is stored in full, and the differences to it that are
-// held, and hands them out.
-func (m *manyReads) deliver(ctx context.Context, rd *reader, plan *readPlan, same []planned, frame []byte, err error) error {
+// deliver hands out a chunk that is stored in full, and the differences to it that are held.
+// It decodes it, unless it is sound and nobody needs to know what it holds.
+func (m *manyReads) deliver(ctx context.Context, rd *reader, plan *readPlan, same []planned, frame []byte, sound bool, err error) error {
 	it := &same[0]
-	if err == nil {
+	c := StoredChunk{ID: it.id, Codec: it.codec, Stored: frame, Size: int(it.plain)}
+	if err == nil && (!sound || m.decodesWith(same)) {
 		rd.base, err = rd.decode(it.id, plan.place(it), frame, rd.base[:0])
+		c.Plain = rd.base
 	}
 	if err != nil {
 		return m.elsewhere(ctx, plan, same, err)
 	}
 	// The chunk itself first: who stores the differences needs it before them.
-	c := StoredChunk{ID: it.id, Codec: it.codec, Stored: frame, Plain: rd.base}
 	alone := true
 	for i := range same {
 		if same[i].want >= 0 {
@@ -352,7 +376,7 @@ func (m *manyReads) deliver(ctx context.Context, rd *reader, plan *readPlan, sam
 	}
 	for i := range same {
 		if same[i].want < 0 {
-			if err := m.resolve(ctx, rd, &m.held[same[i].held], rd.base, nil); err != nil {
+			if err := m.resolve(ctx, rd, &m.held[same[i].held], c.Plain, nil); err != nil {
 				return err
 			}
 		}
@@ -360,12 +384,20 @@ func (m *manyReads) deliver(ctx context.Context, rd *reader, plan *readPlan, sam
 	return nil
 }
 
+// decodesWith reports whether a difference to a chunk has to be decoded.
+func (m *manyReads) decodesWith(same []planned) bool {
+	return slices.ContainsFunc(same, func(it planned) bool { return it.want < 0 && !m.held[it.held].sound })
+}
+
 func (m *manyReads) wants(base chunk.ID) bool { return m.wantBase != nil && m.wantBase(base) }
 
-// resolve decodes a difference and hands it out. Without a base, because of cause, it
-// looks for other places of both chunks.
+// resolve decodes a difference, unless it is sound, and hands it out. Without a base, because of
+// cause, it looks for other places of both chunks.
 func (m *manyReads) resolve(ctx context.Context, rd *reader, d *heldDelta, base []byte, cause error) error {
 	err := cause
+	if err == nil && d.sound {
+		return m.handHeld(ctx, d, &StoredChunk{ID: d.id, Codec: d.codec, Stored: d.frame, Size: int(d.plain)}, nil)
+	}
 	if err == nil {
 		rd.plain, err = rd.decoder.DecodeDelta(rd.plain[:0], d.frame, base, int(d.plain))
 		if err == nil {
@@ -383,17 +415,22 @@ func (m *manyReads) resolve(ctx context.Context, rd *reader, d *heldDelta, base 
 		rd.plain, err = m.repo.decodeFrame(ctx, own, nil, d.id, d.place, d.frame, rd.plain[:0])
 		m.repo.readers.Put(own)
 	}
-	c := StoredChunk{ID: d.id, Codec: d.codec, Stored: d.frame, Plain: rd.plain}
+	c := StoredChunk{ID: d.id, Codec: d.codec, Stored: d.frame, Plain: rd.plain, Size: int(d.plain)}
 	if err != nil {
 		c.Stored = nil
 		c.Plain, err = m.readElsewhere(ctx, &d.planned, d.place, err)
 	}
+	return m.handHeld(ctx, d, &c, err)
+}
+
+// handHeld hands out a difference for all who want it, and lets go of it.
+func (m *manyReads) handHeld(ctx context.Context, d *heldDelta, c *StoredChunk, err error) error {
 	d.frame = nil
-	if err := m.hand(ctx, int(d.want), &c, err); err != nil {
+	if err := m.hand(ctx, int(d.want), c, err); err != nil {
 		return err
 	}
 	for _, want := range d.same {
-		if err := m.hand(ctx, int(want), &c, err); err != nil {
+		if err := m.hand(ctx, int(want), c, err); err != nil {
 			return err
 		}
 	}
@@ -406,7 +443,7 @@ func (m *manyReads) elsewhere(ctx context.Context, plan *readPlan, same []planne
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	c := StoredChunk{ID: same[0].id, Codec: same[0].codec}
+	c := StoredChunk{ID: same[0].id, Codec: same[0].codec, Size: int(same[0].plain)}
 	var err error
 	var looked bool
 	for i := range same {

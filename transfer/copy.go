@@ -26,6 +26,8 @@ type Options struct {
 	// Near says which of the two is cheaper to read from. What a difference is checked
 	// with is read there, if that has it.
 	Near Side
+	// Verify says how what is read is checked before it is sent on. Default VerifyAuto.
+	Verify Verify
 	// CheckpointBytes is how much is sent, at most about, before what has arrived is noted
 	// in the destination, so that a copy that is cut off goes on from there. Then what others
 	// have sent meanwhile is looked for, and not sent again. Default: a 64th of the
@@ -72,6 +74,9 @@ func (o Options) withDefaults() (Options, error) {
 	if o.Workers < 0 || o.Workers > 1024 || o.Fetches < 0 || o.Fetches > 1024 {
 		return o, fmt.Errorf("%w: transfer.Options.Workers %d and Fetches %d must be from 1 to 1024", repo.ErrInvalid, o.Workers, o.Fetches)
 	}
+	if o.Verify < VerifyAuto || o.Verify > VerifyStored {
+		return o, fmt.Errorf("%w: transfer.Options.Verify %d is none of the values it may have", repo.ErrInvalid, o.Verify)
+	}
 	if o.CheckpointBytes < 0 || o.CheckpointInterval < 0 {
 		return o, fmt.Errorf("%w: transfer.Options.CheckpointBytes and CheckpointInterval must not be negative", repo.ErrInvalid)
 	}
@@ -100,7 +105,7 @@ type Result struct {
 
 // Copy copies one snapshot to another repository, under the same ID. Only what the
 // destination lacks is read, in the order in which it lies in the source's packs, checked
-// against its hash, and sent as it is stored; what a chunk is stored as the difference to
+// (see Options.Verify), and sent as it is stored; what a chunk is stored as the difference to
 // is sent before it, and only where the destination holds that as a difference itself the
 // chunk is sent in full. Where the two name chunks differently (see repo.Repository.SameIdentity)
 // everything is read, and encoded anew. When all packs are durable, and the destination has confirmed

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"strings"
 	"testing"
 	"testing/fstest"
 
@@ -85,12 +86,19 @@ func TestCopyOfDifferences(t *testing.T) {
 		files["db"] = &fstest.MapFile{Data: data[n]}
 		snaps = append(snaps, create(t, src, fmt.Sprint("g", n)))
 	}
-	for name, order := range map[string][]int{"oldest first": {0, 1, 2}, "newest first": {2, 1, 0}, "only the newest": {2}} {
+	for name, order := range map[string][]int{
+		"oldest first": {0, 1, 2}, "newest first": {2, 1, 0}, "only the newest": {2},
+		"oldest first, as stored": {0, 1, 2}, "newest first, as stored": {2, 1, 0}, "only the newest, as stored": {2},
+	} {
 		t.Run(name, func(t *testing.T) {
+			opts := transfer.Options{Workers: 3, Verify: transfer.VerifyContent}
+			if strings.HasSuffix(name, "as stored") {
+				opts.Verify = transfer.VerifyStored
+			}
 			dst := openPaged(t, nil)
 			var sent int64
 			for i, n := range order {
-				got, err := transfer.Copy(t.Context(), dst.Repository(), src.Repository(), snaps[n].ID, transfer.Options{Workers: 3})
+				got, err := transfer.Copy(t.Context(), dst.Repository(), src.Repository(), snaps[n].ID, opts)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -118,6 +126,15 @@ func TestCopyOfDifferences(t *testing.T) {
 // Where the destination has the base as the difference to yet another chunk, the chunk
 // goes there in full: a chain would cost every read a chunk more.
 func TestCopyMakesNoChains(t *testing.T) {
+	for _, opts := range []transfer.Options{
+		{Verify: transfer.VerifyContent}, {Verify: transfer.VerifyStored},
+		{Verify: transfer.VerifyContent, Near: transfer.NearDestination}, {Verify: transfer.VerifyStored, Near: transfer.NearDestination},
+	} {
+		t.Run(fmt.Sprintf("near %d, verify %d", opts.Near, opts.Verify), func(t *testing.T) { copyMakesNoChains(t, opts) })
+	}
+}
+
+func copyMakesNoChains(t *testing.T, opts transfer.Options) {
 	oldest := rows(1, 1<<20)
 	base := changed(oldest, 1)
 	newest := changed(base, 2)
@@ -140,7 +157,7 @@ func TestCopyMakesNoChains(t *testing.T) {
 		t.Fatalf("%d of %d chunks of the source are differences", n, all)
 	}
 	for id, want := range map[string][]byte{second.ID: newest, first.ID: base} {
-		if _, err := transfer.Copy(t.Context(), dst.Repository(), src.Repository(), id, transfer.Options{}); err != nil {
+		if _, err := transfer.Copy(t.Context(), dst.Repository(), src.Repository(), id, opts); err != nil {
 			t.Fatal(err)
 		}
 		wantCopied(t, dst, id, want)

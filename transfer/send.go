@@ -69,6 +69,9 @@ type window struct {
 	left []int32
 	// counted: the chunk has come.
 	counted []atomic.Bool
+	// plain are the numbers of chunks that must be decoded to be sent. Whoever has the turn
+	// adds to it.
+	plain []int
 }
 
 // transfer sends everything that the snapshot needs and waits until it is durable.
@@ -171,11 +174,29 @@ func (c *copying) send(ctx context.Context, w *window) error {
 		return nil
 	}
 	w.counted = make([]atomic.Bool, len(w.wants))
+	if err := c.read(ctx, w, nil, c.framesOnly()); err != nil || len(w.plain) == 0 {
+		return err
+	}
+	return c.read(ctx, w, w.plain, false)
+}
+
+// read sends those chunks of a window that numbers has, or all if it is nil.
+func (c *copying) read(ctx context.Context, w *window, numbers []int, framesOnly bool) error {
+	wants := w.wants
+	if numbers != nil {
+		wants = make([]repo.Ref, len(numbers))
+		for i, n := range numbers {
+			wants[i] = w.wants[n]
+		}
+	}
 	opts := repo.ReadStoredOptions{
 		ReadChunksOptions: repo.ReadChunksOptions{Workers: c.opts.Workers, Fetches: c.opts.Fetches, Gap: maxGap},
 		WantBase:          func(id chunk.ID) bool { return !c.session.Has(id) },
 		Shuffle:           true,
-		Planned:           func(n int64) { c.planned.Add(n) },
+		FramesOnly:        framesOnly,
+	}
+	if numbers == nil {
+		opts.Planned = func(n int64) { c.planned.Add(n) }
 	}
 	if c.opts.Near == NearDestination {
 		opts.Base = func(id chunk.ID, buf []byte) ([]byte, bool) {
@@ -186,11 +207,15 @@ func (c *copying) send(ctx context.Context, w *window) error {
 			return data, err == nil
 		}
 	}
-	stats, err := c.src.ReadStored(ctx, w.wants, opts, func(i int, sc *repo.StoredChunk, err error) error {
-		if err == nil {
-			err = c.put(ctx, i >= 0 && w.meta[i], sc)
+	stats, err := c.src.ReadStored(ctx, wants, opts, func(i int, sc *repo.StoredChunk, err error) error {
+		if err != nil {
+			return err
 		}
-		if err == nil && i >= 0 && !w.counted[i].Swap(true) {
+		if i >= 0 && numbers != nil {
+			i = numbers[i]
+		}
+		sent, err := c.put(ctx, w, i, sc)
+		if sent && i >= 0 && !w.counted[i].Swap(true) {
 			c.arrived(w, i)
 		}
 		return err
@@ -227,14 +252,15 @@ func (c *copying) addPlain(ctx context.Context, data []byte) (chunk.ID, error) {
 	return id, err
 }
 
-// put adds one chunk to the packs under way, as it is stored if possible.
-func (c *copying) put(ctx context.Context, meta bool, sc *repo.StoredChunk) error {
+// put adds one chunk to the packs under way, as it is stored if possible. It reports false if the
+// chunk has to be decoded for that, and was not; then it is noted for later.
+func (c *copying) put(ctx context.Context, win *window, i int, sc *repo.StoredChunk) (sent bool, err error) {
 	if err := c.take(ctx); err != nil {
-		return err
+		return false, err
 	}
 	defer c.give()
 	w := c.data
-	if meta {
+	if i >= 0 && win.meta[i] {
 		w = c.meta
 	}
 	asStored := sc.Stored != nil
@@ -244,14 +270,17 @@ func (c *copying) put(ctx context.Context, meta bool, sc *repo.StoredChunk) erro
 		asStored = ok && c.session.HasFull(base)
 	}
 	var fresh bool
-	var err error
-	if asStored {
-		fresh, err = w.AddEncoded(ctx, sc.ID, sc.Codec, sc.Stored, len(sc.Plain))
-	} else {
+	switch {
+	case asStored:
+		fresh, err = w.AddEncoded(ctx, sc.ID, sc.Codec, sc.Stored, sc.Size)
+	case sc.Plain == nil && i >= 0:
+		win.plain = append(win.plain, i)
+		return false, nil
+	default:
 		_, fresh, err = w.Add(ctx, sc.Plain)
 	}
 	c.added(fresh)
-	return err
+	return err == nil, err
 }
 
 // added counts a chunk, and sees whether a checkpoint is due.

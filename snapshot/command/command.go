@@ -19,6 +19,7 @@ import (
 
 	"github.com/holdstill/holdstill/repo"
 	"github.com/holdstill/holdstill/snapshot"
+	"github.com/holdstill/holdstill/transfer"
 )
 
 // Main runs the command with the arguments and the streams of the process, and ends
@@ -79,6 +80,8 @@ type call struct {
 	reuseFrom string
 	noLinks   bool
 	fetches   int
+	// verify is that of transfer.Options.
+	verify transfer.Verify
 
 	dryRun, recompress bool
 	leaseTimeout       time.Duration
@@ -145,12 +148,20 @@ func copyFlags(c *call) {
 	c.flags.StringVar(&c.to, "to", "", "the other `repository`, a directory or a location, made if there is none")
 	c.flags.StringVar(&c.toPassphrase, "to-passphrase-file", "", "the `file` with the passphrase of the other repository; that of this one if not given")
 	c.flags.BoolVar(&c.otherPlain, "to-plain", false, "the other repository is not encrypted, though this one is")
+	verifyFlag(c)
 }
 
 func downloadFlags(c *call) {
 	c.flags.StringVar(&c.from, "from", "", "the other `repository`, a directory or a location")
 	c.flags.StringVar(&c.fromPassphrase, "from-passphrase-file", "", "the `file` with the passphrase of the other repository; that of this one if not given")
 	c.flags.BoolVar(&c.otherPlain, "from-plain", false, "the other repository is not encrypted, though this one is")
+	verifyFlag(c)
+}
+
+func verifyFlag(c *call) {
+	c.flags.TextVar(&c.verify, "verify", transfer.VerifyAuto,
+		"check what is sent by its `way`: content decodes it; stored compares it as it is stored, which is faster and trusts who wrote it;\n"+
+			"auto: content for a download from a repository that is not encrypted, otherwise stored")
 }
 
 // Run is Main without the process around it. It returns the exit code: 0 when all went

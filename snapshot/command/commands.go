@@ -168,7 +168,7 @@ func copySnapshot(ctx context.Context, c *call) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, other.Close()) }()
-	result, err := transfer.Copy(ctx, other.Repository(), c.engine.Repository(), c.flags.Arg(0), transfer.Options{})
+	result, err := transfer.Copy(ctx, other.Repository(), c.engine.Repository(), c.flags.Arg(0), transfer.Options{Verify: c.verify})
 	if err != nil {
 		return err
 	}

@@ -63,7 +63,7 @@ func (c *call) transfer(ctx context.Context, where, passphrase, verb string,
 		return err
 	}
 	id := c.flags.Arg(0)
-	job, err := start(ctx, id, where, snapshot.TransferOptions{Locations: locations, Key: key, Plain: c.otherPlain})
+	job, err := start(ctx, id, where, snapshot.TransferOptions{Locations: locations, Key: key, Plain: c.otherPlain, Transfer: transfer.Options{Verify: c.verify}})
 	if err != nil {
 		return err
 	}

@@ -56,14 +56,16 @@ func BenchmarkTransfer(b *testing.B) {
 			upload(b, s.ids[0], first)
 		}
 	})
-	b.Run("download", func(b *testing.B) {
-		b.SetBytes(stored)
-		for b.Loop() {
-			dir := b.TempDir()
-			s.mustInit(b, dir)
-			s.run(b, s.holdstill, "download", "-repo", dir, "-config", filepath.Join(s.top, "config.json"), "-from", "S3:"+first, s.ids[0])
-		}
-	})
+	for _, verify := range []string{"content", "stored"} {
+		b.Run("download, verify "+verify, func(b *testing.B) {
+			b.SetBytes(stored)
+			for b.Loop() {
+				dir := b.TempDir()
+				s.mustInit(b, dir)
+				s.run(b, s.holdstill, "download", "-repo", dir, "-config", filepath.Join(s.top, "config.json"), "-from", "S3:"+first, "-verify", verify, s.ids[0])
+			}
+		})
+	}
 	s.change(b)
 	b.Run("upload after 5 %", func(b *testing.B) {
 		for b.Loop() {
