@@ -2,6 +2,7 @@ package arangodb_test
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -158,5 +159,40 @@ func TestClientGone(t *testing.T) {
 	group.Wait()
 	if w := request(h, http.MethodPost, "/_admin/backup/list", ""); !strings.Contains(w.Body.String(), `"list":{}`) {
 		t.Error(w.Body)
+	}
+}
+
+// TestVersion serves the database under another version than its own.
+func TestVersion(t *testing.T) {
+	bucket := memblob.OpenBucket(nil)
+	t.Cleanup(func() { bucket.Close() })
+	for _, test := range []struct{ database, shown, server, list string }{
+		{"1.4.0", "", `"version":"1.4.0"`, `"version":"1.4.0"`},
+		{"1.4.0", "3.12.5", `"version":"3.12.5"`, `"version":"3.12.5"`},
+		// The backup is of another version by now.
+		{"1.5.0", "3.12.5", `"version":"3.12.5"`, `"version":"1.4.0"`},
+	} {
+		engine, err := snapshot.Open(t.Context(), snapshot.Config{
+			Bucket: bucket, Sources: map[string]snapshot.Source{"orders": table{}}, DatabaseVersion: test.database,
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		h, err := arangodb.New(engine, arangodb.Options{Version: test.shown})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if test.shown == "" {
+			request(h, http.MethodPost, "/_admin/backup/create", "")
+		}
+		if w := request(h, http.MethodGet, "/_api/version", ""); !strings.Contains(w.Body.String(), test.server) {
+			t.Errorf("%+v: %s", test, w.Body)
+		}
+		if w := request(h, http.MethodPost, "/_admin/backup/list", ""); !strings.Contains(w.Body.String(), test.list) {
+			t.Errorf("%+v: %s", test, w.Body)
+		}
+		if err := errors.Join(h.Close(), engine.Close()); err != nil {
+			t.Error(err)
+		}
 	}
 }

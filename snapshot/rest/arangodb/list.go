@@ -68,8 +68,13 @@ func (h *Handler) describe(s *snapshot.Snapshot) listed {
 	if keys == nil {
 		keys = []repo.KeyFingerprint{}
 	}
+	// Drivers compare the version with that of the server.
+	version := s.DatabaseVersion
+	if version == h.engine.DatabaseVersion() {
+		version = h.opts.Version
+	}
 	return listed{
-		ID: s.ID, Version: s.DatabaseVersion, Time: clock(s.Created), Keys: keys, SizeInBytes: s.Stats.Bytes,
+		ID: s.ID, Version: version, Time: clock(s.Created), Keys: keys, SizeInBytes: s.Stats.Bytes,
 		Files: s.Stats.Files, Servers: 1, Available: true, Pieces: 1, Inconsistent: inconsistent(s), FilesOnly: true,
 	}
 }

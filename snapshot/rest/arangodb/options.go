@@ -101,7 +101,9 @@ type Options struct {
 	// is answered with 202, and fails.
 	StartWait time.Duration
 
-	// Version is what /_api/version tells. Default: the engine's DatabaseVersion.
+	// Version is what /_api/version tells, and listings for backups of the engine's present
+	// DatabaseVersion. The command-line tool refuses a server whose version is not 3 or later.
+	// Default: the engine's DatabaseVersion.
 	Version string
 	// ServerID is the name of the server in a listing. Default "SNGL-" and the repository's ID.
 	ServerID string

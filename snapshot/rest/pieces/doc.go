@@ -2,7 +2,8 @@
 // snapshot.Engine that the clients of Pieces OS can use as they are.
 //
 // Start with New, and hand the Handler to an http.Server. The clients expect it at the root
-// of an address of its own, by default on port 1000.
+// of an address of its own: on port 1000 if they are told nothing else, on port 5323 of a
+// Linux machine, and newer ones on the first of the ports 39300 to 39333 that answers.
 //
 // # Routes
 //
