@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"syscall"
+	"time"
 
 	"github.com/holdstill/holdstill/lock"
 	"github.com/holdstill/holdstill/repo"
@@ -98,7 +99,19 @@ func refuse(code, num int, format string, args ...any) answer {
 // closing is the answer of a handler that is closed.
 func closing() answer { return refuse(http.StatusServiceUnavailable, numShuttingDown, "") }
 
+// writeTime is how long a client may take to accept an answer.
+const writeTime = 30 * time.Second
+
+// patient takes the server's time limits off a request that was read: a create may wait minutes for the lock.
+// Where there are none, or none that can be set, nothing needs to be done.
+func patient(w http.ResponseWriter) {
+	c := http.NewResponseController(w)
+	_ = c.SetReadDeadline(time.Time{})
+	_ = c.SetWriteDeadline(time.Time{})
+}
+
 func (a answer) write(w http.ResponseWriter) {
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(writeTime))
 	for key, values := range a.header {
 		w.Header()[key] = values
 	}

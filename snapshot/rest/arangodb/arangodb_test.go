@@ -3,11 +3,13 @@ package arangodb_test
 import (
 	"context"
 	"errors"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"gocloud.dev/blob/memblob"
 
@@ -194,5 +196,28 @@ func TestVersion(t *testing.T) {
 		if err := errors.Join(h.Close(), engine.Close()); err != nil {
 			t.Error(err)
 		}
+	}
+}
+
+// TestTimeLimits has a create wait for longer than the server gives a request.
+func TestTimeLimits(t *testing.T) {
+	source := &waiting{pinned: make(chan struct{}), release: make(chan struct{})}
+	server := httptest.NewUnstartedServer(open(t, source, arangodb.Options{}))
+	const limit = 500 * time.Millisecond
+	server.Config.ReadTimeout, server.Config.WriteTimeout = limit, limit
+	server.Start()
+	t.Cleanup(server.Close)
+	go func() {
+		<-source.pinned
+		time.Sleep(2 * limit)
+		close(source.release)
+	}()
+	r, err := http.Post(server.URL+"/_admin/backup/create", "application/json", strings.NewReader("{}"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Body.Close()
+	if body, err := io.ReadAll(r.Body); err != nil || r.StatusCode != http.StatusCreated {
+		t.Errorf("%s %s, error %v", r.Status, body, err)
 	}
 }

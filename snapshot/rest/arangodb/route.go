@@ -150,6 +150,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		refuse(http.StatusBadRequest, numBadParameter, "the body cannot be read").write(w)
 		return
 	}
+	patient(w)
 	req.body = bytes.TrimSpace(req.body)
 	if !e.open {
 		action := e.action

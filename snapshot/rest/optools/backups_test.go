@@ -2,10 +2,12 @@ package optools
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"regexp"
 	"strings"
 	"sync/atomic"
@@ -130,6 +132,32 @@ func TestLargeBackup(t *testing.T) {
 		if got := d.(map[string]any)["_id"]; got != fmt.Sprintf("d%04d", i) {
 			t.Fatalf("document %d is %v", i, got)
 		}
+	}
+}
+
+// TestSlowClient reads a backup for longer than the server gives a request.
+func TestSlowClient(t *testing.T) {
+	f := newFixture(t, nil)
+	for i := range 20_000 {
+		f.store.Set("athena_sessions", fmt.Sprintf(`{"_id":"d%05d","text":"%s"}`, i, strings.Repeat("line ", 100)))
+	}
+	id := f.backup()
+	const limit = 500 * time.Millisecond
+	server := httptest.NewUnstartedServer(f.handler)
+	server.Config.ReadTimeout, server.Config.WriteTimeout = limit, limit
+	server.Start()
+	t.Cleanup(server.Close)
+	resp, err := http.Get(server.URL + "/api/v2/backups/" + id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	time.Sleep(2 * limit)
+	var doc struct {
+		Count int `json:"doc_count"`
+	}
+	if err := json.NewDecoder(resp.Body).Decode(&doc); err != nil || doc.Count != 20_004 {
+		t.Errorf("%d documents, error %v", doc.Count, err)
 	}
 }
 

@@ -145,7 +145,7 @@ func (h *Handler) sendDocument(rq *request, d *stored) {
 	if rq.Method == http.MethodHead {
 		return
 	}
-	w := bufio.NewWriterSize(rq.w, 64<<10)
+	w := bufio.NewWriterSize(newPatientWriter(rq.w), 64<<10)
 	err = d.write(w, attachments)
 	if err == nil {
 		err = w.Flush()
@@ -156,6 +156,28 @@ func (h *Handler) sendDocument(rq *request, d *stored) {
 		}
 		panic(http.ErrAbortHandler)
 	}
+}
+
+// writeTime is how long a client may take to accept a part of a document.
+const writeTime = 30 * time.Second
+
+// patientWriter gives the client time for each part. The server's time limits, which are there for answers
+// of a usual size, do not end it.
+type patientWriter struct {
+	w       io.Writer
+	control *http.ResponseController
+}
+
+func newPatientWriter(w http.ResponseWriter) *patientWriter {
+	control := http.NewResponseController(w)
+	// Where there is no limit, or none that can be set, nothing needs to be done.
+	_ = control.SetReadDeadline(time.Time{})
+	return &patientWriter{w, control}
+}
+
+func (p *patientWriter) Write(data []byte) (int, error) {
+	_ = p.control.SetWriteDeadline(time.Now().Add(writeTime))
+	return p.w.Write(data)
 }
 
 // write writes the document.
