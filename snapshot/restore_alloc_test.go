@@ -110,7 +110,7 @@ func TestRestoreTellsWhatIsLacking(t *testing.T) {
 func TestRestoreLeavesOutZeros(t *testing.T) {
 	r := newRepository(t)
 	rows := tableRows(3, 3<<20)
-	data := bytes.Join([][]byte{rows[:1<<20], make([]byte, 4<<20), rows[1<<20:2<<20], make([]byte, 1<<20), rows[:1<<20]}, nil)
+	data := bytes.Join([][]byte{rows[:1<<20], make([]byte, 4<<20), rows[1<<20 : 2<<20], make([]byte, 1<<20), rows[:1<<20]}, nil)
 	for _, size := range []int{64 << 10, 1 << 20, 2 << 20} {
 		m := storeChunked(t, r, "zeros", data, size)
 		for _, stands := range [][]byte{nil, tableRows(4, len(data)), data} {
