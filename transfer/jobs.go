@@ -34,7 +34,8 @@ type JobsOptions struct {
 	MaxWaiting int
 	// OnFinish is called in order when a job has ended and its record is durable, also for
 	// those that OpenJobs finds interrupted, once it has returned. A panic in one is logged
-	// and goes no further. The job counts as ended for Wait only after them.
+	// and goes no further. The job counts as ended for Wait only after them, and Close waits
+	// for them: what may take long belongs elsewhere, as webhook.Sender does it.
 	OnFinish []func(Status)
 	// Errors are more errors that a record should bring back, each under a kind of its
 	// own.

@@ -93,8 +93,12 @@ var _ snapshot.Preparer = (*Source)(nil)
 // mode. It opens one connection, and holds it until Close.
 //
 // It returns ErrName, ErrNotWAL, the context's error, an *fs.PathError if there is
-// no such file, or an *Error.
+// no such file, or, around fs.ErrInvalid, for a URI or a database in memory, or an *Error.
 func New(ctx context.Context, path string, opts Options) (*Source, error) {
+	if path == "" || path == ":memory:" || strings.HasPrefix(path, "file:") {
+		return nil, fmt.Errorf("sqlitesource: %w", &fs.PathError{Op: "open", Path: path, Err: fmt.Errorf(
+			"%w: give the path of a file, not a URI; a database in memory cannot be snapshotted, since no other connection sees it", fs.ErrInvalid)})
+	}
 	full, err := filepath.Abs(path)
 	if err != nil {
 		return nil, fmt.Errorf("sqlitesource: %w", err)

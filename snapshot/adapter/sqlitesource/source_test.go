@@ -383,6 +383,11 @@ func TestErrors(t *testing.T) {
 		if _, err := New(t.Context(), dir, Options{}); !errors.As(err, &path) {
 			t.Errorf("folder: %v", err)
 		}
+		for _, odd := range []string{"", ":memory:", "file::memory:?cache=shared", "file:" + filepath.Join(dir, "none")} {
+			if _, err := New(t.Context(), odd, Options{}); !errors.Is(err, fs.ErrInvalid) || !errors.As(err, &path) || path.Path != odd {
+				t.Errorf("%q: %v", odd, err)
+			}
+		}
 		text := filepath.Join(dir, "text")
 		if err := writeFile(text, bytes.Repeat([]byte("not a database, but long enough "), 100)); err != nil {
 			t.Fatal(err)
