@@ -166,7 +166,7 @@ func (h *Handler) settleOne(ctx context.Context, e *entry, status transfer.Statu
 	s, err := h.engines[e.Repository].Get(ctx, status.Snapshot)
 	switch {
 	case err == nil:
-		return h.complete(ctx, e, s)
+		return h.complete(ctx, e, s, status.Finished)
 	case errors.Is(err, snapshot.ErrNotFound):
 		// It was made, and deleted before anybody looked.
 		return h.drop(ctx, e)
@@ -181,11 +181,11 @@ func damaged(err error) bool {
 	return errors.Is(err, repo.ErrCorrupt) || errors.Is(err, repo.ErrFormat)
 }
 
-// complete gives a record the snapshot that was made for it.
-func (h *Handler) complete(ctx context.Context, e *entry, s *snapshot.Snapshot) error {
+// complete gives a record the snapshot that was made for it, and was complete at a time.
+func (h *Handler) complete(ctx context.Context, e *entry, s *snapshot.Snapshot, at time.Time) error {
 	return h.change(ctx, e, func(r *record) {
 		made := recordOf(s)
-		r.State, r.Updated, r.Snapshot = stateCompleted, made.Updated, s.ID
+		r.State, r.Updated, r.Snapshot = stateCompleted, at, s.ID
 		r.Size, r.Sized, r.Location = made.Size, true, h.location(r.Repository, r.Instance, s.ID)
 	})
 }
@@ -290,7 +290,7 @@ func (h *Handler) adopt(ctx context.Context, repository string, engine *snapshot
 	mine := e.Repository == repository && e.Snapshot == "" && (e.State.running() || e.State == stateFailed)
 	h.mu.Unlock()
 	if mine {
-		return h.complete(ctx, e, s)
+		return h.complete(ctx, e, s, time.Now().UTC())
 	}
 	// A copy of a backup that is listed already.
 	h.ignored[repository][id] = true

@@ -95,6 +95,25 @@ func TestListPages(t *testing.T) {
 	}
 }
 
+// A backup that waited long for its moment was changed when it was complete, and not later.
+func TestListOrder(t *testing.T) {
+	f := newFixture(t, nil)
+	hold := make(chan struct{})
+	f.source.set(func(s *source) { s.hold = hold })
+	id := f.create("slow", nil)
+	f.poll("/v1.0/p1/backups/"+id, "backup", func(status string) bool { return status == "BUILDING" })
+	time.Sleep(100 * time.Millisecond)
+	f.source.set(func(s *source) { s.hold = nil })
+	close(hold)
+	if got := f.wait(id); got["status"] != "COMPLETED" {
+		t.Fatal(got)
+	}
+	f.completed("quick", nil)
+	if got := f.must(http.StatusOK, "GET", "/v1.0/p1/backups", nil).names(); got != "quick slow" {
+		t.Errorf("listed are %s", got)
+	}
+}
+
 func TestListFilters(t *testing.T) {
 	redis := trove.Datastore{ID: "d0c4b4e0-0000-4000-8000-000000000002", Name: "redis", VersionID: "v", Version: "7"}
 	f := newFixture(t, func(o *trove.Options) {

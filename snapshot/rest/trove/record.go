@@ -133,7 +133,7 @@ func recordOf(s *snapshot.Snapshot) record {
 		ID: m[metaID], Name: m[metaName], Description: s.Description, Project: m[metaProject],
 		Instance: m[metaInstance], Parent: m[metaParent], Driver: m[metaDriver], Container: m[metaContainer],
 		Datastore: Datastore{ID: m[metaStoreID], Name: m[metaStore], VersionID: m[metaVersionID], Version: m[metaVersion]},
-		State:     stateCompleted, Created: s.Created, Updated: s.Created.Add(s.Stats.Duration),
+		State:     stateCompleted, Created: s.Created, Updated: s.Created,
 		Size: gibibytes(s.Stats.Bytes), Sized: true, Snapshot: s.ID,
 	}
 }
