@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -284,26 +283,6 @@ func (s *server) restored(name string) string {
 		s.t.Fatal(err)
 	}
 	return string(bytes.TrimSpace(data))
-}
-
-// serve lets another server answer from now on.
-func (s *server) serve(other *http.Server) {
-	s.t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	ended := make(chan error, 1)
-	go func() { ended <- other.Serve(listener) }()
-	s.t.Cleanup(func() {
-		if err := other.Close(); err != nil {
-			s.t.Error(err)
-		}
-		if err := <-ended; !errors.Is(err, http.ErrServerClosed) {
-			s.t.Error(err)
-		}
-	})
-	s.url = "http://" + listener.Addr().String()
 }
 
 // A stream is a response that is read bit by bit.

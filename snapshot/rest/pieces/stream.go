@@ -219,6 +219,7 @@ func (h *Handler) createStreamed(w http.ResponseWriter, r *http.Request) error {
 	if err := h.readSeed(w, r); err != nil {
 		return err
 	}
+	patient(w)
 	job, err := h.startCreate(r.Context(), nil)
 	if err != nil {
 		return err
@@ -233,6 +234,7 @@ func (h *Handler) restoreStreamed(w http.ResponseWriter, r *http.Request) error 
 	if err != nil {
 		return err
 	}
+	patient(w)
 	job, err := h.startRestore(r, f)
 	if err != nil {
 		return err

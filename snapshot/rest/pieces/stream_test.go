@@ -5,7 +5,10 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"net/http/httptest"
+	"os"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -344,22 +347,66 @@ func TestClose(t *testing.T) {
 	s.want(s.send("GET", "/backups", ""), 503)
 }
 
+// limited is a response whose time limits can be set, and that begins with those of a server: they have passed.
+type limited struct {
+	*httptest.ResponseRecorder
+	mu          sync.Mutex
+	read, write time.Time
+}
+
+func newLimited() *limited {
+	past := time.Now().Add(-time.Second)
+	return &limited{ResponseRecorder: httptest.NewRecorder(), read: past, write: past}
+}
+
+func (l *limited) SetReadDeadline(at time.Time) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.read = at
+	return nil
+}
+
+func (l *limited) SetWriteDeadline(at time.Time) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.write = at
+	return nil
+}
+
+// passed says whether one of the limits has.
+func (l *limited) passed() (read, write bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	now := time.Now()
+	return !l.read.IsZero() && l.read.Before(now), !l.write.IsZero() && l.write.Before(now)
+}
+
+func (l *limited) Write(data []byte) (int, error) {
+	if _, write := l.passed(); write {
+		return 0, os.ErrDeadlineExceeded
+	}
+	return l.ResponseRecorder.Write(data)
+}
+
 // The limits of the server on the time of a request do not end one that waits for a job.
 func TestTimeLimits(t *testing.T) {
 	s := newServer(t, quick)
-	limited := &http.Server{Handler: s.handler, ReadTimeout: 500 * time.Millisecond, WriteTimeout: 500 * time.Millisecond}
-	s.serve(limited)
-	release := s.source.block()
-	defer release()
-	stream, plain := s.later("POST", "/backups/create/streamed", "{}"), s.later("POST", "/backups/create", "{}")
-	<-s.source.entered
-	<-s.source.entered
-	time.Sleep(time.Second)
-	release()
-	if p := decode[progressBody](t, s.want(<-stream, 200).body); p.Status != "COMPLETED" {
-		t.Errorf("%+v", p)
+	for _, path := range []string{"/backups/create/streamed", "/backups/create", "/backup"} {
+		release := s.source.block()
+		w := newLimited()
+		var request sync.WaitGroup
+		request.Go(func() { s.handler.ServeHTTP(w, httptest.NewRequest("POST", path, nil)) })
+		<-s.source.entered
+		read, write := w.passed()
+		release()
+		request.Wait()
+		if read || write {
+			t.Errorf("%s: the limits have passed: to read %t, to write %t", path, read, write)
+		}
+		if body := w.Body.String(); w.Code >= 300 || path != "/backup" && !strings.HasSuffix(body, "}\n") {
+			t.Errorf("%s: %d %s", path, w.Code, body)
+		}
 	}
-	s.want(<-plain, 200)
 }
 
 // Streams look often, and do not read the repository each time they do.
