@@ -39,7 +39,7 @@ func (o *fileOps) create(root *os.Root, name string) (*os.File, error) {
 	if err := o.ask("create", name); err != nil {
 		return nil, err
 	}
-	return root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	return root.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
 }
 
 // link makes a hard link. It never follows a symbolic link that is the file itself.
@@ -71,6 +71,15 @@ func (o *fileOps) allocate(f *os.File, at, n int64) error {
 		return err
 	}
 	return allocate(f, at, n)
+}
+
+// clone has dst share the whole blocks of src in a stretch, and returns where those
+// begin and end.
+func (o *fileOps) clone(dst, src *os.File, s stretch) (stretch, error) {
+	if err := o.ask("clone", dst.Name()); err != nil {
+		return stretch{}, err
+	}
+	return cloneBlocks(dst, src, s)
 }
 
 // clear makes n bytes of f zeros.

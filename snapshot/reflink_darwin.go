@@ -13,10 +13,15 @@ func cloneFile(src *os.File, to string) error {
 	return unix.Fclonefileat(int(src.Fd()), unix.AT_FDCWD, to, 0)
 }
 
+// cloneBlocks fails: APFS shares whole files only.
+func cloneBlocks(_, _ *os.File, _ stretch) (stretch, error) {
+	return stretch{}, errors.ErrUnsupported
+}
+
 // cloneUnsupported says whether an error of cloneFile holds for the whole file
 // system.
 func cloneUnsupported(err error) bool {
-	return errors.Is(err, unix.ENOTSUP) || errors.Is(err, unix.EXDEV) || errors.Is(err, unix.ENOSYS)
+	return errors.Is(err, errors.ErrUnsupported) || errors.Is(err, unix.ENOTSUP) || errors.Is(err, unix.EXDEV) || errors.Is(err, unix.ENOSYS)
 }
 
 // nextData returns off: holes are copied as zeros here.

@@ -15,15 +15,37 @@ func cloneFile(src *os.File, to string) error {
 	if err != nil {
 		return err
 	}
-	err = unix.IoctlFileClone(int(dst.Fd()), int(src.Fd()))
-	for err == unix.EINTR {
-		err = unix.IoctlFileClone(int(dst.Fd()), int(src.Fd()))
-	}
+	err = retry(func() error { return unix.IoctlFileClone(int(dst.Fd()), int(src.Fd())) })
 	err = errors.Join(err, dst.Close())
 	if err != nil {
 		return errors.Join(err, os.Remove(to))
 	}
 	return nil
+}
+
+// cloneBlocks has dst share those blocks of src that lie in a stretch as a whole, at the
+// same place, with FICLONERANGE. It returns where they begin and end; there may be none.
+func cloneBlocks(dst, src *os.File, s stretch) (stretch, error) {
+	var st unix.Statfs_t
+	if err := retry(func() error { return unix.Fstatfs(int(dst.Fd()), &st) }); err != nil {
+		return stretch{}, err
+	}
+	block := int64(st.Bsize)
+	if block < 1 {
+		return stretch{}, errors.ErrUnsupported
+	}
+	whole := stretch{(s.start + block - 1) / block * block, s.end / block * block}
+	if whole.start >= whole.end {
+		return stretch{}, nil
+	}
+	arg := unix.FileCloneRange{
+		Src_fd:      int64(src.Fd()),
+		Src_offset:  uint64(whole.start),
+		Src_length:  uint64(whole.end - whole.start),
+		Dest_offset: uint64(whole.start),
+	}
+	err := retry(func() error { return unix.IoctlFileCloneRange(int(dst.Fd()), &arg) })
+	return whole, err
 }
 
 // cloneUnsupported says whether an error of cloneFile holds for the whole file
@@ -34,7 +56,7 @@ func cloneUnsupported(err error) bool {
 			return true
 		}
 	}
-	return false
+	return errors.Is(err, errors.ErrUnsupported)
 }
 
 // nextData returns where the next data at or after off begins, or off if the file

@@ -10,6 +10,11 @@ import (
 // cloneFile fails: files cannot be cloned here.
 func cloneFile(*os.File, string) error { return errors.ErrUnsupported }
 
+// cloneBlocks fails: blocks cannot be shared here.
+func cloneBlocks(_, _ *os.File, _ stretch) (stretch, error) {
+	return stretch{}, errors.ErrUnsupported
+}
+
 // cloneUnsupported says whether an error of cloneFile holds for the whole file
 // system.
 func cloneUnsupported(err error) bool { return errors.Is(err, errors.ErrUnsupported) }

@@ -53,12 +53,14 @@ type RestoreOptions struct {
 	// takes what it can from the folder that stands at To: each chunk of the snapshot is
 	// compared with the bytes at its place in the file of the same name, and fetched
 	// only where they differ. Nothing there is trusted, only read: a chunk that is taken
-	// has the right hash.
+	// has the right hash. On Linux, where the file system can share blocks between files, as
+	// XFS and btrfs do, a file that is much like the one there shares what is the same with
+	// it, until either is written to. Elsewhere the bytes are copied.
 	NoReuse bool
 	// ReuseFrom names another folder to take bytes from, such as an earlier restore, in
 	// place or not. It is laid out like To.
 	ReuseFrom string
-	// NoLinks has all files copied. Otherwise a restore in place makes a hard link to a
+	// NoLinks makes no hard links. Otherwise a restore in place makes a hard link to a
 	// file that stands at To where its class in the snapshot is Immutable, all of it has
 	// the right hash, and its permissions, time and owner are those that it would get.
 	// The database and the failsafe share such files, which is safe as long as the database
@@ -104,6 +106,10 @@ type RestoreResult struct {
 	// repository; see RestoreOptions.NoReuse. FilesLinked is how many files of it were
 	// taken over as hard links, whose bytes are among them.
 	BytesReused, FilesLinked int64
+	// BytesCloned is how many of the bytes reused were neither copied nor linked: the
+	// restored file shares its blocks with the one in the local folder, until either is
+	// written to.
+	BytesCloned int64
 	// BytesFetched is how many bytes were read from packs, compressed as they are stored.
 	BytesFetched int64
 	// Duration is the time of the whole call.
@@ -361,6 +367,7 @@ func (r *restorer) stage(ctx context.Context, s *site, pick *selection, stands s
 	result.BytesFetched = st.fetched
 	if reuser != nil {
 		result.BytesReused, result.FilesLinked = reuser.bytes.Load(), reuser.linked.Load()
+		result.BytesCloned = reuser.cloned.Load()
 	}
 	if err == nil {
 		err = context.Cause(ctx)

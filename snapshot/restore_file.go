@@ -108,7 +108,7 @@ func (f *outFile) openLocked() error {
 	var file *os.File
 	var err error
 	if f.made {
-		file, err = f.st.root.OpenFile(f.entry.name, os.O_WRONLY, 0)
+		file, err = f.st.root.OpenFile(f.entry.name, os.O_RDWR, 0)
 	} else {
 		file, err = f.st.ops.create(f.st.root, f.entry.name)
 		if err == nil && f.entry.Size > 0 {

@@ -36,7 +36,9 @@ type reuser struct {
 	// where there are to be none.
 	linkFrom string
 
-	bytes, linked atomic.Int64
+	bytes, linked, cloned atomic.Int64
+	// clones knows where blocks cannot be shared.
+	clones cloneMemory
 
 	// mu guards bases: what the folder holds instead of chunks that differ.
 	mu    sync.Mutex
@@ -207,7 +209,7 @@ type comparison struct {
 	buf   []byte
 }
 
-// unit writes or links what the local file has of some pieces of one file, and returns
+// unit writes, shares or links what the local file has of some pieces of one file, and returns
 // the others. They are moved to the front of pieces.
 func (c *comparison) unit(ctx context.Context, p part, pieces []repo.Piece) ([]repo.Piece, error) {
 	f, info, ok := c.st.reuser.openLocal(p.file.entry.name)
@@ -221,16 +223,18 @@ func (c *comparison) unit(ctx context.Context, p part, pieces []repo.Piece) ([]r
 			return nil, err
 		}
 	}
-	rest := pieces[:0]
+	rest, cloned, err := c.clone(ctx, p.file, f, info.Size(), pieces)
+	if cloned || err != nil {
+		return rest, err
+	}
+	rest = pieces[:0]
 	for _, piece := range pieces {
 		same, id, err := c.same(ctx, f, info.Size(), piece)
 		if err != nil {
 			return nil, err
 		}
 		if !same {
-			if !id.IsZero() {
-				c.st.reuser.keepBase(id, localBytes{p.file.entry.name, piece.Offset, int(piece.Span)})
-			}
+			c.keepBase(id, p.file, piece)
 			rest = append(rest, piece)
 			continue
 		}
@@ -240,6 +244,13 @@ func (c *comparison) unit(ctx context.Context, p part, pieces []repo.Piece) ([]r
 		}
 	}
 	return rest, nil
+}
+
+// keepBase remembers what the local folder has where a piece differs, if anything.
+func (c *comparison) keepBase(id chunk.ID, out *outFile, piece repo.Piece) {
+	if !id.IsZero() {
+		c.st.reuser.keepBase(id, localBytes{out.entry.name, piece.Offset, int(piece.Span)})
+	}
 }
 
 // same reads a piece from a local file into the buffer and compares it. If it differs it
