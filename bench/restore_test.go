@@ -181,6 +181,7 @@ func BenchmarkRestoreOver(b *testing.B) {
 			}
 			b.ReportMetric(float64(result.BytesFetched)/(1<<20), "MiB-fetched")
 			b.ReportMetric(float64(result.BytesReused)/(1<<20), "MiB-reused")
+			b.ReportMetric(float64(result.BytesCloned)/(1<<20), "MiB-cloned")
 			b.ReportMetric(float64(result.FilesLinked), "linked")
 		})
 	}
