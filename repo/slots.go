@@ -106,7 +106,8 @@ func (r *Repository) AddKey(ctx context.Context, source KeySource, opts AddKeyOp
 // RemoveKey removes a key slot, damaged ones included. What it wrapped stays known to
 // who has opened the repository with it, or kept a copy of the slot: removing a slot
 // does not change the keys of the data. The last slot that works is never removed, also when
-// several processes remove slots at the same time. It fails with ErrNotFound, with ErrKey where the
+// several processes remove slots at the same time, unless the store fails just then: the error
+// says so, and AddKey of this Repository makes a new one. It fails with ErrNotFound, with ErrKey where the
 // repository is not encrypted or for the last slot, with ErrInvalid for what is no
 // slot's ID, or with an error of the bucket.
 func (r *Repository) RemoveKey(ctx context.Context, id string) error {
@@ -139,17 +140,21 @@ func (r *Repository) RemoveKey(ctx context.Context, id string) error {
 	if others, err = r.otherSlots(ctx, id); err == nil && others > 0 {
 		return nil
 	}
-	var back error
-	if len(data) > 0 {
-		back = r.store.create(ctx, key, data)
+	if len(data) == 0 {
+		return errors.Join(err, lostSlots(id)) // too damaged to be read, and so to open anything
 	}
-	if errors.Is(back, errKeyExists) {
-		back = nil
+	if back := r.store.create(ctx, key, data); back != nil && !errors.Is(back, errKeyExists) {
+		return errors.Join(err, lostSlots(id), back)
 	}
 	if err == nil {
 		err = fmt.Errorf("%w: the other slots were removed meanwhile, slot %s stays", ErrKey, id)
 	}
-	return errors.Join(err, back)
+	return err
+}
+
+// lostSlots is the error of a removal after which there may be no slot.
+func lostSlots(id string) error {
+	return fmt.Errorf("%w: slot %s is removed, and perhaps none is left that opens the repository: use AddKey before this Repository is closed, which has the keys still", ErrKey, id)
 }
 
 // otherSlots counts the slots that work besides one.
