@@ -81,7 +81,7 @@ func cancelCalls(t *testing.T) map[string]cancelCall {
 		"Rebuild": {func(ctx context.Context, r *Repository) error {
 			_, err := r.RebuildIndex(ctx, RebuildOptions{ReadData: true})
 			return err
-		}, 0, false},
+		}, sessionEnd, false},
 		"Collect": {func(ctx context.Context, r *Repository) error { _, err := r.Collect(ctx, CollectOptions{}); return err }, sessionEnd, false},
 		"Files": {func(ctx context.Context, r *Repository) error {
 			return ofSnapshot(ctx, r, func(m *Manifest) error { return drain(r.Files(ctx, m)) })

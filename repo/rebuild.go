@@ -39,14 +39,36 @@ type Rebuilt struct {
 // where it is. Plans of collections that are damaged are forgotten: they keep sessions and
 // collections from going on, and what they were about to delete is in the new index or gone.
 //
-// No other process may write to the repository meanwhile: the packs of a session
-// that is under way would be in the new index, though the session may yet be
-// aborted.
-func (r *Repository) RebuildIndex(ctx context.Context, opts RebuildOptions) (Rebuilt, error) {
-	var out Rebuilt
+// No session may be under way meanwhile, in this process or another: its packs
+// would be in the new index, though it may yet be aborted. A collection may.
+//
+// It fails, and has changed nothing, where the store fails to show a pack for now
+// (ErrUnavailable, ErrAuthentication, ErrPermission): that is no damage. Otherwise it fails
+// with ErrClosed, with ErrGivenUp, with the context's error or the bucket's.
+func (r *Repository) RebuildIndex(ctx context.Context, opts RebuildOptions) (out Rebuilt, err error) {
 	if err := r.use(); err != nil {
 		return out, err
 	}
+	// No collection that begins from here on forgets a pack that the new index may name.
+	leased, end := context.WithCancelCause(ctx)
+	defer end(ErrClosed)
+	l, err := takeLease(leased, r.store, r.opts.Logger)
+	if err != nil {
+		return out, err
+	}
+	defer func() {
+		end(ErrClosed)
+		ctx, cancel := outlive(ctx, commitGrace)
+		defer cancel()
+		if err := l.end(ctx); err != nil {
+			r.opts.Logger.Warn("the lease of a rebuild stays", "error", err)
+		}
+	}()
+	err = r.rebuildIndex(ctx, opts, l, &out)
+	return out, err
+}
+
+func (r *Repository) rebuildIndex(ctx context.Context, opts RebuildOptions, l *lease, out *Rebuilt) error {
 	// Indexes are listed before packs: what an index of this listing names is
 	// durable already, and so in the listing of the packs.
 	var old []indexID
@@ -57,48 +79,65 @@ func (r *Repository) RebuildIndex(ctx context.Context, opts RebuildOptions) (Reb
 		return nil
 	})
 	if err != nil {
-		return out, err
+		return err
 	}
-	footers, err := r.readAllFooters(ctx)
+	good, err := r.readablePacks(ctx, opts, out)
 	if err != nil {
-		return out, err
+		return err
 	}
-	var good []packContent
-	for _, f := range footers {
-		if f.err != nil {
-			out.Damaged = append(out.Damaged, f.err)
-			continue
-		}
-		good = append(good, f.packContent)
-	}
-	if opts.ReadData {
-		if good, err = r.soundChunks(ctx, good, &out); err != nil {
-			return out, err
-		}
-	}
-	good = withoutLostBases(good, &out)
 	out.Packs = len(good)
 	for _, p := range good {
 		out.Chunks += len(p.entries)
 	}
-	kept, err := r.writeRebuilt(ctx, good, old)
-	if err != nil {
-		return out, err
+	if err := r.writeRebuilt(ctx, good, old, l.id); err != nil {
+		l.unsure.Store(true)
+		return err
+	}
+	if _, err := r.store.readAll(ctx, closingKey(l.id), maxClosingSize); !errors.Is(err, errKeyMissing) {
+		l.unsure.Store(true)
+		return errors.Join(ErrGivenUp, err)
 	}
 	for _, id := range old {
-		if kept[id] {
-			continue
-		}
 		if err := r.store.remove(ctx, indexKey(id)); err != nil {
-			return out, err
+			return err
 		}
 		out.Replaced++
 	}
 	if _, err = r.refreshIndex(ctx); err != nil {
-		return out, err
+		return err
 	}
 	out.Plans, err = r.forgetDamagedPlans(ctx)
-	return out, err
+	return err
+}
+
+// readablePacks returns what of all packs the new index is to name, and reports the rest.
+func (r *Repository) readablePacks(ctx context.Context, opts RebuildOptions, out *Rebuilt) ([]packContent, error) {
+	footers, err := r.readAllFooters(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var good []packContent
+	for _, f := range footers {
+		switch {
+		case f.err == nil:
+			good = append(good, f.packContent)
+		case isStoreFailure(f.err):
+			return nil, rebuildFailure(f.err)
+		default:
+			out.Damaged = append(out.Damaged, f.err)
+		}
+	}
+	if opts.ReadData {
+		if good, err = r.soundChunks(ctx, good, out); err != nil {
+			return nil, err
+		}
+	}
+	return withoutLostBases(good, out), nil
+}
+
+// rebuildFailure is the error where the store fails to show a pack.
+func rebuildFailure(err error) error {
+	return fmt.Errorf("repo: rebuild the index: the store fails, and the indexes stay as they are: %w", err)
 }
 
 // damagedPlans calls found with every plan of which an object cannot be read, and why.
@@ -155,8 +194,13 @@ func (r *Repository) forgetDamagedPlans(ctx context.Context) (n int, err error) 
 // soundChunks returns what of the packs can be read, and reports the rest.
 func (r *Repository) soundChunks(ctx context.Context, packs []packContent, out *Rebuilt) ([]packContent, error) {
 	var sound []packContent
+	var failure error
 	_, all := buildIndex(packs, nil)
 	err := r.verifyPacks(ctx, packs, all, func(p packContent, bad []badFrame, err error) {
+		if err != nil && isStoreFailure(err) {
+			failure = rebuildFailure(err)
+			return
+		}
 		if err != nil {
 			out.Damaged = append(out.Damaged, err)
 			return
@@ -166,10 +210,12 @@ func (r *Repository) soundChunks(ctx context.Context, packs []packContent, out *
 			if b.readable {
 				continue
 			}
+			damage := &ChunkError{ID: b.entry.id, Pack: packKey(p.id), Offset: int64(b.entry.offset), Length: int64(b.entry.stored), Err: b.err}
+			if isStoreFailure(b.err) {
+				failure = rebuildFailure(damage)
+			}
 			left[b.entry.offset] = true
-			out.Damaged = append(out.Damaged, &ChunkError{
-				ID: b.entry.id, Pack: packKey(p.id), Offset: int64(b.entry.offset), Length: int64(b.entry.stored), Err: b.err,
-			})
+			out.Damaged = append(out.Damaged, damage)
 		}
 		p.entries = slices.DeleteFunc(slices.Clone(p.entries), func(e packEntry) bool { return left[e.offset] })
 		if len(p.entries) > 0 {
@@ -177,6 +223,9 @@ func (r *Repository) soundChunks(ctx context.Context, packs []packContent, out *
 		}
 	})
 	slices.SortFunc(sound, func(a, b packContent) int { return bytes.Compare(a.id[:], b.id[:]) })
+	if err == nil {
+		err = failure
+	}
 	return sound, err
 }
 
@@ -219,49 +268,26 @@ func withoutLostBases(packs []packContent, out *Rebuilt) []packContent {
 	return kept
 }
 
-// writeRebuilt writes indexes of the packs that supersede the old ones, and
-// returns which it wrote. Only the last one supersedes, when all others are
-// durable.
-func (r *Repository) writeRebuilt(ctx context.Context, packs []packContent, old []indexID) (map[indexID]bool, error) {
-	kept := make(map[indexID]bool)
+// writeRebuilt writes indexes of the packs that supersede the old ones. Only the last one
+// supersedes, when all others are durable.
+func (r *Repository) writeRebuilt(ctx context.Context, packs []packContent, old []indexID, by sessionID) error {
 	for {
 		n := indexPart(packs)
-		var superseded []indexID
 		last := n == len(packs)
+		superseded := []indexID{indexID(by)}
 		if last {
-			// An index that was just written again, with the same content, must not
-			// be called superseded.
-			superseded = slices.DeleteFunc(slices.Clone(old), func(id indexID) bool { return kept[id] })
+			superseded = append(superseded, old...)
+			slices.SortFunc(superseded, func(a, b indexID) int { return bytes.Compare(a[:], b[:]) })
 		}
-		data, x := buildIndex(packs[:n], superseded)
-		if n > 0 || len(superseded) > 0 {
-			if err := r.replaceIndex(ctx, data, x); err != nil {
-				return nil, err
+		if n > 0 || len(old) > 0 {
+			data, x := buildIndex(packs[:n], superseded)
+			if err := r.writeIndex(ctx, data, x); err != nil {
+				return err
 			}
-			kept[x.id] = true
 		}
 		if last {
-			return kept, nil
+			return nil
 		}
 		packs = packs[n:]
 	}
-}
-
-// replaceIndex writes an index also where its key holds something else, which can
-// only be a damaged copy of it.
-func (r *Repository) replaceIndex(ctx context.Context, data []byte, x *index) error {
-	key := indexKey(x.id)
-	err := r.store.create(ctx, key, data)
-	if !errors.Is(err, errKeyExists) {
-		return err
-	}
-	if there, err := r.store.readAll(ctx, key, maxIndexSize); err == nil {
-		if _, err := parseIndex(key, x.id, there); err == nil {
-			return nil
-		}
-	}
-	if err := r.store.remove(ctx, key); err != nil {
-		return fmt.Errorf("replace a damaged index: %w", err)
-	}
-	return r.store.create(ctx, key, data)
 }
