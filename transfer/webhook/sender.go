@@ -226,16 +226,10 @@ func (s *Sender) start(t target, done <-chan struct{}, status func() transfer.St
 	return nil
 }
 
-// Send tells a URL of a status, and returns when it has been told. It fails with
-// ErrNotAllowed, ErrClosed, or a *DeliveryError, which unwraps to the context's cause if that
-// ended it.
-func (s *Sender) Send(ctx context.Context, url string, status transfer.Status) error {
-	return s.Post(ctx, url, status)
-}
-
-// Post tells a URL of anything, whose JSON is the body, and returns when it has been told. It
-// signs, retries and fails as Send does, and with the error of encoding/json for a value that
-// has no JSON. It does not count for Options.Queue.
+// Post tells a URL of anything, such as a transfer.Status, whose JSON is the body, and returns
+// when it has been told. It does not count for Options.Queue. It fails with ErrNotAllowed,
+// ErrClosed, the error of encoding/json for a value that has no JSON, or a *DeliveryError, which
+// unwraps to the context's cause if that ended it.
 func (s *Sender) Post(ctx context.Context, url string, value any) error {
 	t, err := s.allow.check(url)
 	if err != nil {

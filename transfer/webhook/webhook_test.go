@@ -134,13 +134,13 @@ func TestBrokenConnections(t *testing.T) {
 		}
 	})
 	s := newSender(t, webhook.Options{Secret: secret, Allow: []string{r.URL + "/", "127.0.0.1"}})
-	if err := s.Send(t.Context(), r.URL+"/x", done); err != nil {
+	if err := s.Post(t.Context(), r.URL+"/x", done); err != nil {
 		t.Fatal(err)
 	}
 	r.check(t, 3)
 	r.Close()
 	var failed *webhook.DeliveryError
-	err := s.Send(t.Context(), r.URL+"/secret-path?token=hunter2", done)
+	err := s.Post(t.Context(), r.URL+"/secret-path?token=hunter2", done)
 	if !errors.As(err, &failed) || failed.Attempts != 8 || failed.Status != 0 {
 		t.Errorf("nobody listens: %v", err)
 	}
@@ -158,7 +158,7 @@ func TestSilentReceiver(t *testing.T) {
 	defer close(stop)
 	s := newSender(t, webhook.Options{Allow: []string{"127.0.0.0/8"}, Timeout: 20 * time.Millisecond, Attempts: 2})
 	var failed *webhook.DeliveryError
-	if err := s.Send(t.Context(), server.URL, done); !errors.As(err, &failed) || failed.Attempts != 2 || n.Load() > 2 {
+	if err := s.Post(t.Context(), server.URL, done); !errors.As(err, &failed) || failed.Attempts != 2 || n.Load() > 2 {
 		t.Errorf("%v, asked %d times", err, n.Load())
 	}
 	// Close ends what is under way when its context does.
@@ -170,7 +170,7 @@ func TestSilentReceiver(t *testing.T) {
 	if err := slow.Close(ctx); !errors.Is(err, enough) {
 		t.Error(err)
 	}
-	if err := slow.Send(t.Context(), server.URL, done); !errors.Is(err, webhook.ErrClosed) {
+	if err := slow.Post(t.Context(), server.URL, done); !errors.Is(err, webhook.ErrClosed) {
 		t.Error(err)
 	}
 	if err := slow.Close(ctx); !errors.Is(err, webhook.ErrClosed) {
@@ -185,12 +185,12 @@ func TestNamesOfPrivateAddresses(t *testing.T) {
 	port := r.URL[strings.LastIndex(r.URL, ":"):]
 	s := newSender(t, webhook.Options{Secret: secret, Allow: []string{"http://localhost" + port + "/"}})
 	var failed *webhook.DeliveryError
-	if err := s.Send(t.Context(), "http://localhost"+port+"/", done); !errors.Is(err, webhook.ErrNotAllowed) || !errors.As(err, &failed) || failed.Attempts != 1 {
+	if err := s.Post(t.Context(), "http://localhost"+port+"/", done); !errors.Is(err, webhook.ErrNotAllowed) || !errors.As(err, &failed) || failed.Attempts != 1 {
 		t.Error(err)
 	}
 	r.check(t, 0)
 	s = newSender(t, webhook.Options{Secret: secret, Allow: []string{"http://localhost" + port + "/"}, Networks: []string{"127.0.0.1", "::1"}})
-	if err := s.Send(t.Context(), "http://localhost"+port+"/", done); err != nil {
+	if err := s.Post(t.Context(), "http://localhost"+port+"/", done); err != nil {
 		t.Error(err)
 	}
 	r.check(t, 1)
