@@ -54,7 +54,7 @@ type ValidateOptions struct {
 // Validate finds out whether a store has the properties that repositories rely on, before it is trusted: that
 // conditional creates let one of many writers win, that objects can be read and listed at once after they were
 // written, that ranges, deletion and large objects work, and the keys that are used. It writes below a prefix of its own,
-// "validate-" and a random name, and deletes that. It takes about a hundred requests.
+// "validate-" and a random name, and deletes that. It takes about two hundred requests.
 //
 // The error joins a *PropertyError for each property that the store lacks; when the store itself fails, it is
 // that error, such as ErrPermission or ErrUnavailable; for options out of range it matches ErrInvalid. That a
