@@ -51,7 +51,7 @@ func importNeeds(c *call) error {
 }
 
 func importSnapshot(ctx context.Context, c *call) error {
-	var from io.Reader = os.Stdin
+	var from io.Reader = &heedful{ctx: ctx, r: os.Stdin}
 	if c.from != stream {
 		f, err := os.Open(c.from)
 		if err != nil {
@@ -66,6 +66,43 @@ func importSnapshot(ctx context.Context, c *call) error {
 	}
 	fmt.Fprintf(c.out, "Imported %s: %d files, %s, of which %s are new.\n", s.ID, s.Stats.Files, size(s.Stats.Bytes), size(s.Stats.BytesNew))
 	return nil
+}
+
+// heedful reads from what may wait for ever, as a terminal does, until a context ends. What is
+// read after that is lost.
+type heedful struct {
+	ctx  context.Context
+	r    io.Reader
+	buf  []byte
+	rest []byte
+	err  error
+}
+
+func (h *heedful) Read(p []byte) (int, error) {
+	if err := context.Cause(h.ctx); err != nil {
+		return 0, err
+	}
+	if len(h.rest) == 0 && h.err == nil {
+		if h.buf == nil {
+			h.buf = make([]byte, 64<<10)
+		}
+		n, done := 0, make(chan struct{})
+		go func() {
+			defer close(done)
+			n, h.err = h.r.Read(h.buf)
+		}()
+		select {
+		case <-done:
+			h.rest = h.buf[:n]
+		case <-h.ctx.Done():
+			return 0, context.Cause(h.ctx)
+		}
+	}
+	n := copy(p, h.rest)
+	if h.rest = h.rest[n:]; len(h.rest) > 0 {
+		return n, nil
+	}
+	return n, h.err
 }
 
 func attach(ctx context.Context, c *call) error {

@@ -167,7 +167,11 @@ func verifyFlag(c *call) {
 // Run is Main without the process around it. It returns the exit code: 0 when all went
 // well, 1 when something failed or is damaged, and 2 for a call that is wrong.
 func Run(ctx context.Context, args []string, out, errOut io.Writer) int {
-	err := dispatch(ctx, args, out, errOut)
+	told := &listener{w: out}
+	err := dispatch(ctx, args, told, errOut)
+	if err == nil {
+		err = told.err
+	}
 	var wrong usageError
 	switch {
 	case err == nil || errors.Is(err, flag.ErrHelp):
@@ -180,6 +184,21 @@ func Run(ctx context.Context, args []string, out, errOut io.Writer) int {
 		return 2
 	}
 	return 1
+}
+
+// listener remembers that something could not be written: a report that nobody got is no
+// success.
+type listener struct {
+	w   io.Writer
+	err error
+}
+
+func (l *listener) Write(p []byte) (int, error) {
+	n, err := l.w.Write(p)
+	if l.err == nil {
+		l.err = err
+	}
+	return n, err
 }
 
 func dispatch(ctx context.Context, args []string, out, errOut io.Writer) error {

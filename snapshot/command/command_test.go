@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/fstest"
 
@@ -235,6 +237,52 @@ func TestInterrupted(t *testing.T) {
 		args = append([]string{args[0], "-repo", dir}, args[1:]...)
 		if code := Run(ctx, args, &out, &errOut); code != 1 || !strings.Contains(errOut.String(), "pressed a key") && !strings.Contains(errOut.String(), "canceled") {
 			t.Errorf("%v: exit %d, printed %q and %q", args, code, &out, &errOut)
+		}
+	}
+}
+
+// An interrupt ends an import that waits for its input. What comes in time comes whole.
+func TestInputThatDoesNotCome(t *testing.T) {
+	in, out := io.Pipe()
+	ctx, cancel := context.WithCancelCause(t.Context())
+	h := &heedful{ctx: ctx, r: in}
+	want := bytes.Repeat([]byte("rows and rows "), 10_000)
+	go func() {
+		if _, err := out.Write(want); err != nil {
+			t.Error(err)
+		}
+	}()
+	got := make([]byte, len(want))
+	if _, err := io.ReadFull(h, got); err != nil || !bytes.Equal(got, want) {
+		t.Errorf("read something else, error %v", err)
+	}
+	why := errors.New("the operator pressed a key")
+	go cancel(why)
+	if n, err := h.Read(got); n != 0 || !errors.Is(err, why) {
+		t.Errorf("%d bytes, error %v", n, err)
+	}
+	if err := out.Close(); err != nil {
+		t.Fatal(err)
+	}
+	over := &heedful{ctx: t.Context(), r: io.LimitReader(strings.NewReader("short"), 3)}
+	if data, err := io.ReadAll(over); err != nil || string(data) != "sho" {
+		t.Errorf("%q, %v", data, err)
+	}
+}
+
+// fullDisk takes nothing.
+type fullDisk struct{}
+
+func (fullDisk) Write([]byte) (int, error) { return 0, syscall.ENOSPC }
+
+// A report that could not be written is a failure to a script.
+func TestOutputIsLost(t *testing.T) {
+	dir, id := newRepository(t)
+	for _, args := range [][]string{{"list"}, {"show", id}, {"files", id}, {"check"}, {"prune", "-dry-run", "-keep-last", "1"}, {"collect", "-dry-run"}} {
+		var errOut bytes.Buffer
+		args = append([]string{args[0], "-repo", dir}, args[1:]...)
+		if code := Run(t.Context(), args, fullDisk{}, &errOut); code != 1 || !strings.Contains(errOut.String(), syscall.ENOSPC.Error()) {
+			t.Errorf("%v: exit %d, printed %q", args, code, &errOut)
 		}
 	}
 }
