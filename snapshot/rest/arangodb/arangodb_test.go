@@ -5,16 +5,15 @@ import (
 	"errors"
 	"net/http"
 	"net/http/httptest"
-	"os"
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"gocloud.dev/blob/memblob"
 
 	"github.com/holdstill/holdstill/snapshot"
 	"github.com/holdstill/holdstill/snapshot/rest/arangodb"
+	"github.com/holdstill/holdstill/snapshot/rest/internal/resttest"
 )
 
 // waiting is a source whose pin waits to be released, or for its context.
@@ -199,58 +198,17 @@ func TestVersion(t *testing.T) {
 	}
 }
 
-// limited is a response whose time limits can be set, and that begins with those of a server: they have passed.
-type limited struct {
-	*httptest.ResponseRecorder
-	mu          sync.Mutex
-	read, write time.Time
-}
-
-func newLimited() *limited {
-	past := time.Now().Add(-time.Second)
-	return &limited{ResponseRecorder: httptest.NewRecorder(), read: past, write: past}
-}
-
-func (l *limited) SetReadDeadline(at time.Time) error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.read = at
-	return nil
-}
-
-func (l *limited) SetWriteDeadline(at time.Time) error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.write = at
-	return nil
-}
-
-// passed says whether one of the limits has.
-func (l *limited) passed() (read, write bool) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	now := time.Now()
-	return !l.read.IsZero() && l.read.Before(now), !l.write.IsZero() && l.write.Before(now)
-}
-
-func (l *limited) Write(data []byte) (int, error) {
-	if _, write := l.passed(); write {
-		return 0, os.ErrDeadlineExceeded
-	}
-	return l.ResponseRecorder.Write(data)
-}
-
 // TestTimeLimits has a create wait for longer than the server gives a request: nothing ends it.
 func TestTimeLimits(t *testing.T) {
 	source := &waiting{pinned: make(chan struct{}), release: make(chan struct{})}
 	h := open(t, source, arangodb.Options{})
-	w := newLimited()
+	w := resttest.NewLimited()
 	var group sync.WaitGroup
 	group.Go(func() {
 		h.ServeHTTP(w, httptest.NewRequest(http.MethodPost, "/_admin/backup/create", strings.NewReader("{}")))
 	})
 	<-source.pinned
-	if read, write := w.passed(); read || write {
+	if read, write := w.Passed(); read || write {
 		t.Errorf("the limits have passed: to read %t, to write %t", read, write)
 	}
 	close(source.release)

@@ -7,10 +7,8 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
-	"os"
 	"regexp"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -18,6 +16,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/holdstill/holdstill/snapshot"
+	"github.com/holdstill/holdstill/snapshot/rest/internal/resttest"
 )
 
 // TestBackup makes a backup, looks at it and adds to it while it is made, and afterwards.
@@ -136,54 +135,13 @@ func TestLargeBackup(t *testing.T) {
 	}
 }
 
-// limited is a response whose time limits can be set, and that begins with those of a server: they have passed.
-type limited struct {
-	*httptest.ResponseRecorder
-	mu          sync.Mutex
-	read, write time.Time
-}
-
-func newLimited() *limited {
-	past := time.Now().Add(-time.Second)
-	return &limited{ResponseRecorder: httptest.NewRecorder(), read: past, write: past}
-}
-
-func (l *limited) SetReadDeadline(at time.Time) error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.read = at
-	return nil
-}
-
-func (l *limited) SetWriteDeadline(at time.Time) error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.write = at
-	return nil
-}
-
-// passed says whether one of the limits has.
-func (l *limited) passed() (read, write bool) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	now := time.Now()
-	return !l.read.IsZero() && l.read.Before(now), !l.write.IsZero() && l.write.Before(now)
-}
-
-func (l *limited) Write(data []byte) (int, error) {
-	if _, write := l.passed(); write {
-		return 0, os.ErrDeadlineExceeded
-	}
-	return l.ResponseRecorder.Write(data)
-}
-
 // TestTimeLimits sends a backup for longer than the server gives a request.
 func TestTimeLimits(t *testing.T) {
 	f := newFixture(t, nil)
 	id := f.backup()
-	w := newLimited()
+	w := resttest.NewLimited()
 	f.handler.ServeHTTP(w, httptest.NewRequest("GET", "/api/v2/backups/"+id, nil))
-	if read, _ := w.passed(); read || decode(t, w.Body.String())["doc_count"] != number(4) {
+	if read, _ := w.Passed(); read || decode(t, w.Body.String())["doc_count"] != number(4) {
 		t.Errorf("%d %s, the limit to read has passed: %t", w.Code, w.Body, read)
 	}
 }

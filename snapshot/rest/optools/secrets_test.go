@@ -3,32 +3,15 @@ package optools
 import (
 	"log/slog"
 	"strings"
-	"sync"
 	"testing"
+
+	"github.com/holdstill/holdstill/snapshot/rest/internal/resttest"
 )
-
-// A lockedBuffer is what several goroutines log to.
-type lockedBuffer struct {
-	mu   sync.Mutex
-	text strings.Builder
-}
-
-func (b *lockedBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.text.Write(p)
-}
-
-func (b *lockedBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.text.String()
-}
 
 // TestNoSecrets has a secret in every part of a request that can be wrong. Documents hold private keys, and URLs of
 // callbacks their passwords: they are in no log, and in no answer, the transaction's included.
 func TestNoSecrets(t *testing.T) {
-	var log lockedBuffer
+	var log resttest.Log
 	refused := error(nil)
 	f := newFixture(t, func(o *Options) {
 		o.Logger = slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))

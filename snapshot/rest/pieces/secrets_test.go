@@ -5,35 +5,17 @@ import (
 	"errors"
 	"log/slog"
 	"strings"
-	"sync"
 	"testing"
 
 	"github.com/holdstill/holdstill/snapshot"
+	"github.com/holdstill/holdstill/snapshot/rest/internal/resttest"
 	"github.com/holdstill/holdstill/snapshot/rest/pieces"
 )
-
-// A lockedBuffer is what several goroutines log to.
-type lockedBuffer struct {
-	mu   sync.Mutex
-	text strings.Builder
-}
-
-func (b *lockedBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.text.Write(p)
-}
-
-func (b *lockedBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.text.String()
-}
 
 // What an asset holds is nobody's business: it is in no answer, no log, and no snapshot's description, wherever the request
 // goes wrong.
 func TestNoSecrets(t *testing.T) {
-	var log lockedBuffer
+	var log resttest.Log
 	s := newServer(t, func(c *snapshot.Config, o *pieces.Options) {
 		o.Logger = slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 		c.Logger = o.Logger

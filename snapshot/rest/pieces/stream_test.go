@@ -6,7 +6,6 @@ import (
 	"errors"
 	"net/http"
 	"net/http/httptest"
-	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -16,6 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/holdstill/holdstill/snapshot"
+	"github.com/holdstill/holdstill/snapshot/rest/internal/resttest"
 	"github.com/holdstill/holdstill/snapshot/rest/pieces"
 	"github.com/holdstill/holdstill/transfer"
 )
@@ -347,57 +347,16 @@ func TestClose(t *testing.T) {
 	s.want(s.send("GET", "/backups", ""), 503)
 }
 
-// limited is a response whose time limits can be set, and that begins with those of a server: they have passed.
-type limited struct {
-	*httptest.ResponseRecorder
-	mu          sync.Mutex
-	read, write time.Time
-}
-
-func newLimited() *limited {
-	past := time.Now().Add(-time.Second)
-	return &limited{ResponseRecorder: httptest.NewRecorder(), read: past, write: past}
-}
-
-func (l *limited) SetReadDeadline(at time.Time) error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.read = at
-	return nil
-}
-
-func (l *limited) SetWriteDeadline(at time.Time) error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.write = at
-	return nil
-}
-
-// passed says whether one of the limits has.
-func (l *limited) passed() (read, write bool) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	now := time.Now()
-	return !l.read.IsZero() && l.read.Before(now), !l.write.IsZero() && l.write.Before(now)
-}
-
-func (l *limited) Write(data []byte) (int, error) {
-	if _, write := l.passed(); write {
-		return 0, os.ErrDeadlineExceeded
-	}
-	return l.ResponseRecorder.Write(data)
-}
-
 // The limits of the server on the time of a request do not end one that waits for a job.
 func TestTimeLimits(t *testing.T) {
 	s := newServer(t, quick)
 	for _, path := range []string{"/backups/create/streamed", "/backups/create", "/backup"} {
 		release := s.source.block()
-		w := newLimited()
+		w := resttest.NewLimited()
 		var request sync.WaitGroup
 		request.Go(func() { s.handler.ServeHTTP(w, httptest.NewRequest("POST", path, nil)) })
 		<-s.source.entered
-		read, write := w.passed()
+		read, write := w.Passed()
 		release()
 		request.Wait()
 		if read || write {

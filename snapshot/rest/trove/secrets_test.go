@@ -7,36 +7,18 @@ import (
 	"log/slog"
 	"net/http"
 	"strings"
-	"sync"
 	"testing"
 
 	"github.com/holdstill/holdstill/repo"
 	"github.com/holdstill/holdstill/snapshot"
+	"github.com/holdstill/holdstill/snapshot/rest/internal/resttest"
 	"github.com/holdstill/holdstill/snapshot/rest/trove"
 )
-
-// A lockedBuffer is what several goroutines log to.
-type lockedBuffer struct {
-	mu   sync.Mutex
-	text strings.Builder
-}
-
-func (b *lockedBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.text.Write(p)
-}
-
-func (b *lockedBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.text.String()
-}
 
 // Tokens, passwords of a new instance's users, and those that somebody puts into a location are in no log and in no
 // record. They are in no answer either, but for a location, which comes back to whom it came from.
 func TestNoSecrets(t *testing.T) {
-	var log lockedBuffer
+	var log resttest.Log
 	f := newFixture(t, func(o *trove.Options) {
 		o.Logger = slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 		o.Authenticate = func(r *http.Request) (trove.Caller, error) {

@@ -21,6 +21,7 @@ import (
 	"github.com/holdstill/holdstill/repo"
 	"github.com/holdstill/holdstill/snapshot"
 	"github.com/holdstill/holdstill/snapshot/rest/arangodb"
+	"github.com/holdstill/holdstill/snapshot/rest/internal/resttest"
 )
 
 // refusing registers a driver whose store accepts no credentials, once for the process.
@@ -71,7 +72,7 @@ func TestRemoteRefuses(t *testing.T) {
 // tokens. It is in no answer, no log, and no file.
 func TestNoSecrets(t *testing.T) {
 	refusing()
-	var log lockedBuffer
+	var log resttest.Log
 	logger := slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	s := start(t, arangodb.Options{Logger: logger}, func(c *snapshot.Config) { c.Logger = logger })
 	s.fill(1)
@@ -137,24 +138,6 @@ func TestNoSecrets(t *testing.T) {
 		}
 		return err
 	}))
-}
-
-// A lockedBuffer is what several goroutines log to.
-type lockedBuffer struct {
-	mu   sync.Mutex
-	text strings.Builder
-}
-
-func (b *lockedBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.text.Write(p)
-}
-
-func (b *lockedBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.text.String()
 }
 
 // TestKeys lists the fingerprint of an encrypted repository's key.
