@@ -12,6 +12,8 @@
 //	defer handler.Close() // before the engine
 //	mux.Handle("/_admin/backup/", handler)
 //
+// Drivers that speak HTTP/2 without TLS need a server that does: see http.Protocols.SetUnencryptedHTTP2.
+//
 // Without JWTSecrets, Login and Authorize everybody may do everything: then the handler belongs behind what
 // the server checks requests with.
 //

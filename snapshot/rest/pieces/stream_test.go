@@ -306,6 +306,52 @@ func TestClientLeaves(t *testing.T) {
 	}
 }
 
+// A client that reads nothing for a while, and so answers no ping, hears of all that happened.
+func TestEndDuringPing(t *testing.T) {
+	s := newServer(t, quick)
+	release := s.source.block()
+	defer release()
+	conn, _, err := s.dial("/backups/create/streamed/websocket", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.CloseNow()
+	b := s.running()
+	time.Sleep(50 * time.Millisecond)
+	release()
+	for {
+		status := decode[statusBody](t, s.want(s.send("GET", "/backup/"+b.ID+"/creation/status", ""), 200).body)
+		if status.Value == "COMPLETED" {
+			break
+		}
+	}
+	checkMessages(t, receive(t, conn))
+}
+
+// Close ends a stream well whose client has not answered a ping yet.
+func TestCloseDuringPing(t *testing.T) {
+	s := newServer(t, quick)
+	release := s.source.block()
+	defer release()
+	conn, _, err := s.dial("/backups/create/streamed/websocket", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.CloseNow()
+	<-s.source.entered
+	// Pings are answered while the client reads.
+	time.Sleep(50 * time.Millisecond)
+	closed := make(chan error, 1)
+	go func() { closed <- s.handler.Close() }()
+	messages := receive(t, conn)
+	if p := decode[progressBody](t, messages[len(messages)-1]); p.Status != "IN-PROGRESS" || p.Backup == nil {
+		t.Errorf("%+v", p)
+	}
+	if err := <-closed; err != nil {
+		t.Error(err)
+	}
+}
+
 // Close ends streams with the state as it is.
 func TestClose(t *testing.T) {
 	s := newServer(t, quick)

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"unicode/utf8"
 
 	"github.com/coder/websocket"
@@ -59,11 +60,13 @@ func (h *Handler) webSocket(w http.ResponseWriter, r *http.Request, start func(c
 			}
 		}
 	})
+	to := &messages{conn: conn}
 	defer reading.Wait()
+	defer to.pings.Wait()
 	defer conn.CloseNow()
 	done, look, err := start(ctx)
 	if err == nil {
-		err = h.follow(ctx, &messages{conn}, done, look)
+		err = h.follow(ctx, to, done, look)
 	}
 	if err != nil {
 		_ = conn.Close(websocket.StatusInternalError, shorten(err.Error(), 120))
@@ -85,7 +88,12 @@ func shorten(text string, n int) string {
 }
 
 // messages is a sink that is a WebSocket.
-type messages struct{ conn *websocket.Conn }
+type messages struct {
+	conn *websocket.Conn
+	// pings has the one that waits for its answer, if there is one, and pinging says so.
+	pings   sync.WaitGroup
+	pinging atomic.Bool
+}
 
 func (m *messages) begin() error { return nil }
 
@@ -95,8 +103,19 @@ func (m *messages) send(ctx context.Context, message []byte, _ bool) error {
 	return m.conn.Write(ctx, websocket.MessageText, message)
 }
 
+// alive sends a ping unless one is under way. Nobody waits for the answer: messages go on
+// meanwhile, and the last one too. Without an answer the connection is broken off.
 func (m *messages) alive(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, writeTime)
-	defer cancel()
-	return m.conn.Ping(ctx)
+	if m.pinging.Swap(true) {
+		return nil
+	}
+	m.pings.Go(func() {
+		defer m.pinging.Store(false)
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), writeTime)
+		defer cancel()
+		if m.conn.Ping(ctx) != nil {
+			m.conn.CloseNow()
+		}
+	})
+	return nil
 }

@@ -62,8 +62,9 @@ type Options struct {
 	// "trove." are set already and must stay.
 	Create func(*snapshot.CreateOptions)
 	// Restore, if set, says where to and how a backup is restored when an instance is created
-	// from it. An error is answered with 422, text and all. Default: creating instances
-	// is answered with 501.
+	// from it. An error is answered with 422, text and all. Where it restores in place,
+	// KeepFailsafes should be set, since no client can remove a failsafe. Default: creating
+	// instances is answered with 501.
 	Restore func(context.Context, RestoreRequest) (snapshot.RestoreOptions, error)
 
 	// StorageDriver is the storage_driver of backups whose request has none. Default
