@@ -69,7 +69,8 @@ const idAttempts = 10_000
 // is listed as well in the rare case that it was written while the collection decided.
 //
 // When Create fails, or ctx ends, or the engine is closed, nothing is listed and
-// what was stored is deleted again. Only with Config.CacheDir, what was stored is noted in the
+// what was stored is deleted again; but where the store breaks off while the manifest is
+// written, the snapshot exists or not, as List tells. Only with Config.CacheDir, what was stored is noted in the
 // repository every 131,072 new chunks, so that the memory that a snapshot takes does not grow
 // with it: that stays, and is found by the next Create, or goes with the next Collect. A source
 // that fails to close its View after the snapshot was made is logged. A panic of a source comes
@@ -252,6 +253,10 @@ const attempts = 2
 func (c *creation) store(ctx context.Context) (*Snapshot, error) {
 	c.track.enter(PhaseSettle)
 	if err := c.settle(ctx); err != nil {
+		return nil, err
+	}
+	// Now that it is known what the sources say.
+	if err := repo.CheckManifest(c.describe(nil)); err != nil {
 		return nil, err
 	}
 	var given error

@@ -1,6 +1,7 @@
 package snapshot_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -410,9 +411,67 @@ func TestRefusedBeforeTheWork(t *testing.T) {
 	if se := (*snapshot.SourceError)(nil); !errors.Is(err, repo.ErrInvalid) || !errors.As(err, &se) || se.Source != "kv" || errors.Is(err, read) {
 		t.Errorf("a path that is too long: %v", err)
 	}
+	odd := viewSource{func() *snapshot.View {
+		return &snapshot.View{FS: faulty{FS: src.files, name: "f", err: read}, Position: "\xff"}
+	}}
+	e = openEngine(t, snapshot.Config{Bucket: bucket, Sources: map[string]snapshot.Source{"kv": odd}})
+	if _, err := e.Create(t.Context(), snapshot.CreateOptions{}); !errors.Is(err, repo.ErrInvalid) || errors.Is(err, read) || !strings.Contains(err.Error(), "Position") {
+		t.Errorf("a position that is no text: %v", err)
+	}
 	for _, prefix := range []string{"pack/", "session/", "snapshot/", "attachment/"} {
 		if left := keys(t, bucket, prefix); len(left) > 0 {
 			t.Errorf("left behind: %v", left)
+		}
+	}
+}
+
+// readsFS has every file but folders read by a function.
+type readsFS struct {
+	fs.FS
+	read func(f fs.File, p []byte) (int, error)
+}
+
+type readsFile struct {
+	fs.File
+	read func(f fs.File, p []byte) (int, error)
+}
+
+func (f readsFile) Read(p []byte) (int, error) { return f.read(f.File, p) }
+
+func (r readsFS) Open(name string) (fs.File, error) {
+	f, err := r.FS.Open(name)
+	if err == nil && name != "." {
+		return readsFile{f, r.read}, nil
+	}
+	return f, err
+}
+
+// A file whose reads bring neither data nor an error fails the snapshot, which would never end.
+// One that is only slow does not.
+func TestReadsThatBringNothing(t *testing.T) {
+	data, reads := text(1, 1000), 0
+	for name, read := range map[string]func(fs.File, []byte) (int, error){
+		"nothing": func(fs.File, []byte) (int, error) { return 0, nil },
+		"little": func(f fs.File, p []byte) (int, error) {
+			if reads++; reads%3 > 0 {
+				return 0, nil
+			}
+			return f.Read(p[:1])
+		},
+	} {
+		src := viewSource{func() *snapshot.View {
+			return &snapshot.View{FS: readsFS{fstest.MapFS{"f": {Data: data}}, read}}
+		}}
+		e := openEngine(t, snapshot.Config{Sources: map[string]snapshot.Source{"kv": src}})
+		s, err := e.Create(t.Context(), snapshot.CreateOptions{})
+		if name == "nothing" {
+			if !errors.Is(err, io.ErrNoProgress) {
+				t.Errorf("error %v", err)
+			}
+			continue
+		}
+		if err != nil || !bytes.Equal(readAll(t, e, s.ID, "kv/f"), data) {
+			t.Errorf("it holds something else, error %v", err)
 		}
 	}
 }

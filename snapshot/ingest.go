@@ -189,8 +189,7 @@ type input struct {
 
 func (in input) read(p []byte, offset int64) error {
 	if in.front != nil {
-		_, err := io.ReadFull(in.front, p)
-		return err
+		return readFront(in.front, p)
 	}
 	n, err := in.at.ReadAt(p, offset)
 	if n == len(p) {
@@ -200,6 +199,29 @@ func (in input) read(p []byte, offset int64) error {
 		err = io.ErrUnexpectedEOF
 	}
 	return err
+}
+
+// maxEmptyReads is how many reads in a row may bring neither a byte nor an error.
+const maxEmptyReads = 100
+
+// readFront is io.ReadFull, but for a reader that brings nothing for ever.
+func readFront(r io.Reader, p []byte) error {
+	for n, empty := 0, 0; n < len(p); {
+		m, err := r.Read(p[n:])
+		if n += m; n == len(p) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if empty++; m > 0 {
+			empty = 0
+		}
+		if empty == maxEmptyReads {
+			return io.ErrNoProgress
+		}
+	}
+	return nil
 }
 
 // readAhead is how much more than one chunk a worker reads at once, in bytes.
