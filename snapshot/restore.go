@@ -68,8 +68,9 @@ type RestoreOptions struct {
 	// are never linked.
 	NoLinks bool
 	// SkipSpaceCheck restores even if the sum of the files' sizes is more than what
-	// the file system has left, for files that are mostly holes. A lack of room shows
-	// only when writing fails.
+	// the file system has left: for files that are mostly holes, or are mostly linked to or
+	// share their blocks with those that stand there. A lack of room shows only when writing
+	// fails.
 	SkipSpaceCheck bool
 	// Workers is how many goroutines decode and write at once, at most 1024. Default:
 	// Config.Workers.

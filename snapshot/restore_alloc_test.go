@@ -95,7 +95,7 @@ func TestRestoreWithoutAllocation(t *testing.T) {
 
 // What is lacking is told by its size where the file system knows.
 func TestRestoreTellsWhatIsLacking(t *testing.T) {
-	st := stager{to: t.TempDir()}
+	st := stager{to: filepath.Join(t.TempDir(), "not made yet")}
 	var space *SpaceError
 	if err := st.lacking(1<<62, syscall.ENOSPC); !errors.As(err, &space) || space.Needed != 1<<62 || space.To != st.to {
 		t.Errorf("more than any disk has: %v", err)

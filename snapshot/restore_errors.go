@@ -76,7 +76,7 @@ type SpaceError struct {
 }
 
 func (e *SpaceError) Error() string {
-	return fmt.Sprintf("snapshot: restore to %s needs %d bytes, its file system has %d left: make room, restore elsewhere, or set SkipSpaceCheck if the files are mostly holes", e.To, e.Needed, e.Available)
+	return fmt.Sprintf("snapshot: restore to %s needs %d bytes, its file system has %d left: make room, restore elsewhere, or set SkipSpaceCheck if the files are mostly holes or shared with what is there", e.To, e.Needed, e.Available)
 }
 
 // Is reports whether target is syscall.ENOSPC.
