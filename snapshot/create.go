@@ -68,19 +68,21 @@ const idAttempts = 10_000
 // dead, steps 3 and 4 are done once more, from the same views; the manifest of the first time
 // is listed as well in the rare case that it was written while the collection decided.
 //
-// When Create fails, or ctx ends, or the engine is closed, nothing is listed and
-// what was stored is deleted again; but where the store breaks off while the manifest is
-// written, the snapshot exists or not, as List tells. Only with Config.CacheDir, what was stored is noted in the
-// repository every 131,072 new chunks, so that the memory that a snapshot takes does not grow
-// with it: that stays, and is found by the next Create, or goes with the next Collect. A source
-// that fails to close its View after the snapshot was made is logged. A panic of a source comes
-// out of Create, in whichever goroutine it was, after the same cleaning up. Errors: ErrBadLabel,
-// ErrPattern, ErrNoMatch if the patterns choose nothing, ErrBadID, repo.ErrExists for the ID, repo.ErrInvalid for texts that are too long or not UTF-8, ErrNoSources, ErrNotFound
-// for the parent, ErrClosed, a *lock.TimeoutError, a *SourceError around what a
-// source failed with, ErrFileKind and ErrChanged among it, a *BrokenPromiseError,
-// the context's cause, repo.ErrGivenUp where the second try met a collection as well or something
-// was attached before it, or an error of the repository. A full disk matches
-// syscall.ENOSPC.
+// When Create fails, or ctx ends, or the engine is closed, nothing is listed and what was
+// stored is deleted again; but where the store breaks off while the manifest is written, the
+// snapshot exists or not, as List tells. Only with Config.CacheDir, what was stored is noted in
+// the repository every 131,072 new chunks, so that the memory that a snapshot takes does not
+// grow with it: that stays, and is found by the next Create, or goes with the next Collect. A
+// source that fails to close its View after the snapshot was made is logged. A panic of a
+// source comes out of Create, in whichever goroutine it was, after the same cleaning up.
+//
+// Errors: ErrBadLabel, ErrPattern, ErrNoMatch if the patterns choose nothing, ErrBadID,
+// repo.ErrExists for the ID, repo.ErrInvalid for texts that are too long or not UTF-8,
+// ErrNoSources, ErrNotFound for the parent, ErrClosed, what lock.Gate.Freeze fails with, such
+// as a *lock.TimeoutError, a *SourceError around what a source failed with, ErrFileKind and
+// ErrChanged among it, a *BrokenPromiseError, the context's cause, repo.ErrGivenUp where the
+// second try met a collection as well or something was attached before it, or an error of
+// the repository. A full disk matches syscall.ENOSPC.
 func (e *Engine) Create(ctx context.Context, opts CreateOptions) (s *Snapshot, err error) {
 	if opts.reservation != nil {
 		defer e.release(opts.ID, opts.reservation)
