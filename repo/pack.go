@@ -137,14 +137,23 @@ func packFlags(keys *keyring) uint32 {
 	return packSealed
 }
 
+// lacks reports whether there is no room for a frame of n bytes and for the footer.
+func (b *packBuilder) lacks(n int) bool { return b.size()+n+b.keys.frameRoom() > cap(b.buf) }
+
+// adopt takes over what another has collected, which must not be used further.
+func (b *packBuilder) adopt(other *packBuilder) {
+	b.buf = append(b.buf[:0], other.buf...)
+	b.entries, b.bases = other.entries, other.bases
+}
+
 // reserve makes room for a frame of n bytes behind buf and for the footer, not beyond
 // limit unless it must. It grows the buffer in few and large steps: a small snapshot
 // takes little memory, and a large one leaves little behind for the collector.
 func (b *packBuilder) reserve(n, limit int) {
-	need := b.size() + n + b.keys.frameRoom()
-	if need <= cap(b.buf) {
+	if !b.lacks(n) {
 		return
 	}
+	need := b.size() + n + b.keys.frameRoom()
 	grown := make([]byte, len(b.buf), max(need, min(max(packGrowth*cap(b.buf), minPackBuffer), limit)))
 	copy(grown, b.buf)
 	b.buf = grown

@@ -307,8 +307,12 @@ func (m *manyReads) pass(ctx context.Context, plan *readPlan, parts []stretch, h
 // stretch fetches one stretch, waits for its turn, and has its chunks handled.
 func (m *manyReads) stretch(ctx context.Context, plan *readPlan, s *stretch, buf *[]byte, handle handler) error {
 	n := int(s.end - s.start)
-	stored := slices.Grow((*buf)[:0], n)[:n]
-	*buf = stored
+	if cap(*buf) < n {
+		// Not by append, which would make room for more, and with a little to spare, since others
+		// are about as long.
+		*buf = make([]byte, (n+fetchRound-1)/fetchRound*fetchRound)
+	}
+	stored := (*buf)[:n]
 	m.requests.Add(1)
 	m.bytes.Add(int64(n))
 	fetchErr := m.repo.store.readRange(ctx, packKey(plan.packs[s.items[0].pack]), stored, s.start)

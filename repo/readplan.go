@@ -14,6 +14,8 @@ const (
 	// maxFetch is how much ReadChunks asks of the bucket at once, in bytes, unless a
 	// single chunk is larger.
 	maxFetch = 4 << 20
+	// fetchRound is what the lengths of buffers for that are multiples of, in bytes.
+	fetchRound = 128 << 10
 	// maxHeld bounds the stored differences that ReadChunks keeps until their bases
 	// come by, in bytes.
 	maxHeld = 32 << 20
@@ -81,7 +83,8 @@ type stretch struct {
 
 // stretches puts the items in the order of the packs and divides them. Every byte of
 // a pack is in one stretch at most. A gap of up to gap bytes that nobody asked for is
-// read to save a request.
+// read to save a request. What is longer than limit is divided evenly, so that a pack a little longer
+// than two requests does not take two large ones and a tiny one.
 func (p *readPlan) stretches(limit, gap int64) []stretch {
 	slices.SortFunc(p.items, func(a, b planned) int {
 		return cmp.Or(cmp.Compare(a.pack, b.pack), cmp.Compare(a.offset, b.offset), cmp.Compare(a.want, b.want))
@@ -90,19 +93,40 @@ func (p *readPlan) stretches(limit, gap int64) []stretch {
 	from := 0
 	var end int64
 	for i := range p.items {
-		it := &p.items[i]
-		first := &p.items[from]
-		start := int64(first.offset)
-		if i > from && (it.pack != first.pack || int64(it.offset) > end+gap || it.end() > end && it.end()-start > limit) {
-			out = append(out, stretch{p.items[from:i], start, end})
+		it, first := &p.items[i], &p.items[from]
+		if i > from && (it.pack != first.pack || int64(it.offset) > end+gap) {
+			out = divide(out, stretch{p.items[from:i], int64(first.offset), end}, limit)
 			from, end = i, 0
 		}
 		end = max(end, it.end())
 	}
 	if from < len(p.items) {
-		out = append(out, stretch{p.items[from:], int64(p.items[from].offset), end})
+		out = divide(out, stretch{p.items[from:], int64(p.items[from].offset), end}, limit)
 	}
 	return out
+}
+
+// divide appends a stretch to others, in parts if it is longer than limit. Only a single chunk
+// makes a part longer than that.
+func divide(out []stretch, s stretch, limit int64) []stretch {
+	length := s.end - s.start
+	if length <= limit {
+		return append(out, s)
+	}
+	// Parts end with a chunk, so they are planned to be a little shorter than they may be.
+	parts := (length + limit*7/8 - 1) / (limit * 7 / 8)
+	part := func(it *planned) int64 { return (int64(it.offset) - s.start) * parts / length }
+	from := 0
+	var end int64
+	for i := range s.items {
+		it, first := &s.items[i], &s.items[from]
+		if i > from && it.end() > end && (part(it) > part(first) || it.end()-int64(first.offset) > limit) {
+			out = append(out, stretch{s.items[from:i], int64(first.offset), end})
+			from, end = i, 0
+		}
+		end = max(end, it.end())
+	}
+	return append(out, stretch{s.items[from:], int64(s.items[from].offset), end})
 }
 
 // shufflePacks puts stretches that are in the order of the packs in a random order of the

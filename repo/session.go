@@ -215,6 +215,17 @@ func (s *Session) upload(ctx context.Context, pack *packBuilder) error {
 	return nil
 }
 
+// largeBuilder returns what a full pack is made in, one that is idle if there is any. Who has
+// little to store leaves these to others.
+func (s *Session) largeBuilder(limit int) *packBuilder {
+	select {
+	case b := <-s.buffers:
+		return b
+	default:
+		return &packBuilder{keys: s.repo.store.keys, buf: make([]byte, 0, limit)}
+	}
+}
+
 // store writes one pack, gives its buffer back and its upload token after that.
 func (s *Session) store(content *sessionPack, pack *packBuilder) {
 	err := s.repo.store.create(s.ctx, packKey(content.id), pack.buf)
@@ -223,9 +234,11 @@ func (s *Session) store(content *sessionPack, pack *packBuilder) {
 		// repeated a request whose answer was lost.
 		err = nil
 	}
-	select {
-	case s.buffers <- pack:
-	default:
+	if cap(pack.buf) >= s.repo.opts.PackSize {
+		select {
+		case s.buffers <- pack:
+		default:
+		}
 	}
 	_ = s.fail(err)
 	s.mu.Lock()

@@ -14,6 +14,8 @@ type Writer struct {
 	encoder *chunk.Encoder
 	ident   *chunk.Identifier
 	pack    *packBuilder
+	// filled: it has filled a pack, and is likely to fill the next one.
+	filled bool
 
 	// The fields below serve AddDelta: bases, nil before the first one is needed,
 	// reads them; deltas reads chunks that are stored as differences to them; full is
@@ -118,6 +120,7 @@ func (w *Writer) added(ctx context.Context, id chunk.ID, start, plain int, codec
 	w.session.newPlain.Add(int64(plain))
 	// Records count too: of tiny chunks the footer is the larger part.
 	if w.pack.size() >= w.session.repo.opts.PackSize {
+		w.filled = true
 		return w.Flush(ctx)
 	}
 	return nil
@@ -134,12 +137,16 @@ func (w *Writer) room(ctx context.Context, n int) error {
 		}
 	}
 	if w.pack == nil {
-		select {
-		case w.pack = <-w.session.buffers:
-		default:
-			w.pack = &packBuilder{keys: w.session.repo.store.keys}
+		w.pack = &packBuilder{keys: w.session.repo.store.keys}
+		if w.filled {
+			w.pack = w.session.largeBuilder(limit)
 		}
 		w.pack.reset()
+	}
+	if cap(w.pack.buf) >= packGrowth*minPackBuffer && w.pack.lacks(packRecordSize+n) {
+		large := w.session.largeBuilder(limit)
+		large.adopt(w.pack)
+		w.pack = large
 	}
 	w.pack.reserve(packRecordSize+n, limit)
 	return nil

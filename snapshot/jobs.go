@@ -212,7 +212,8 @@ type TransferOptions struct {
 	// Options are those of the other repository: retries, rate limits, how many packs are
 	// written at once (default for uploads: 4). Options.Key is not used.
 	Options repo.Options
-	// Transfer are those of the copy itself. Near is set by the engine.
+	// Transfer are those of the copy itself. Near is set by the engine, and Fetches is 4 by default for
+	// uploads.
 	Transfer transfer.Options
 }
 
@@ -229,6 +230,9 @@ type TransferOptions struct {
 func (e *Engine) Upload(ctx context.Context, id, location string, opts TransferOptions) (*transfer.Job, error) {
 	if opts.Options.Uploads == 0 {
 		opts.Options.Uploads = 4
+	}
+	if opts.Transfer.Fetches == 0 {
+		opts.Transfer.Fetches = 4 // each takes memory, and a near repository needs no more
 	}
 	opts.Transfer.Near = transfer.NearSource
 	return e.startTransfer(ctx, transfer.KindUpload, id, location, opts)
