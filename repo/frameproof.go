@@ -26,8 +26,10 @@ type frameProof struct {
 	// sealed: who opens the frames checks them.
 	sealed bool
 	// left counts the stretches of the pack that are still to come.
-	left atomic.Int32
-	once sync.Once
+	left  atomic.Int32
+	start sync.Once
+	// read is closed when the footer has been read, or was found not to be readable.
+	read chan struct{}
 	// entries is what the footer says, in the order of the offsets; nil if that is not known.
 	entries []packEntry
 }
@@ -65,7 +67,8 @@ func (p *frameProofs) plan(ctx context.Context, r *Repository, plan *readPlan, p
 	return nil
 }
 
-// proof returns what the frames of a pack are checked with, and reads it first if nobody has yet.
+// proof returns what the frames of a pack are checked with, and begins to read it if nobody has
+// yet. Whoever calls it must wait for it.
 func (m *manyReads) proof(ctx context.Context, pack int32) *frameProof {
 	if !m.framesOnly {
 		return nil
@@ -74,14 +77,25 @@ func (m *manyReads) proof(ctx context.Context, pack int32) *frameProof {
 	if p.sealed || p.size == 0 {
 		return p
 	}
-	p.once.Do(func() {
-		entries, err := m.repo.readEntries(ctx, p.packInfo, &m.proofs)
-		if err != nil && ctx.Err() == nil {
-			m.repo.opts.Logger.Warn("the footer of a pack cannot be read: its chunks are decoded to check them", "pack", packKey(p.id), "error", err)
-		}
-		p.entries = entries
+	p.start.Do(func() {
+		p.read = make(chan struct{})
+		go func() {
+			defer close(p.read)
+			entries, err := m.repo.readEntries(ctx, p.packInfo, &m.proofs)
+			if err != nil && ctx.Err() == nil {
+				m.repo.opts.Logger.Warn("the footer of a pack cannot be read: its chunks are decoded to check them", "pack", packKey(p.id), "error", err)
+			}
+			p.entries = entries
+		}()
 	})
 	return p
+}
+
+// wait waits until all is there. What is read ends with the context of the pass.
+func (p *frameProof) wait() {
+	if p != nil && p.read != nil {
+		<-p.read
+	}
 }
 
 // done lets go of what nobody needs any more.

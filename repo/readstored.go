@@ -42,7 +42,7 @@ type ReadStoredOptions struct {
 	// was written so on purpose by somebody who needs no key. Such a chunk is found when it
 	// is decoded, which every read does.
 	//
-	// It costs one more request for a pack. A chunk is decoded all the same where only a little of its
+	// It costs one more request for a pack, beside those that Fetches counts. A chunk is decoded all the same where only a little of its
 	// pack is wanted, and where the footer cannot be read or the frame is not what it says.
 	FramesOnly bool
 	// Planned is told once, before the first put, how many bytes the wanted chunks take as
