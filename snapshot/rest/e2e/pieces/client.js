@@ -46,4 +46,5 @@ for (const [api, object] of Object.entries(backups)) {
   }
 }
 print({ calls: calls.sort() });
-readline.createInterface({ input: process.stdin }).on("line", (line) => call(JSON.parse(line)));
+// At the end of the input nobody waits for an answer any more: a call that is still under way must not keep the process.
+readline.createInterface({ input: process.stdin }).on("line", (line) => call(JSON.parse(line))).on("close", () => process.exit(0));
