@@ -118,7 +118,8 @@ func (r *CollectResult) BytesAfter() int64 { return r.Bytes + r.BytesWritten - r
 // from there. It fails if anything that a snapshot needs cannot be found (ErrMissing,
 // ErrCorrupt, ErrFormat), before it deletes anything; with ErrNoLeases in a repository whose
 // writers need not hold leases; with ErrInvalid for options out of range; with ErrClosed, the
-// context's error or the bucket's.
+// context's error or the bucket's. Storing anew takes room: with ErrNoSpace what is dead as a whole
+// was deleted all the same, or waits for sessions.
 func (r *Repository) Collect(ctx context.Context, opts CollectOptions) (*CollectResult, error) {
 	if err := r.use(); err != nil {
 		return nil, err
@@ -190,17 +191,31 @@ func (c *collector) run(ctx context.Context) error {
 		return err
 	}
 	moved, err := c.repack(ctx, m, repack)
+	if errors.Is(err, ErrNoSpace) && len(dead) > 0 {
+		c.repo.opts.Logger.Warn("there is no room to repack: what is dead goes first", "error", err)
+		if err := c.condemnAll(ctx, dead); err != nil {
+			return err
+		}
+		if m, dead, repack, err = c.choosePacks(ctx); err != nil {
+			return err
+		}
+		moved, err = c.repack(ctx, m, repack)
+	}
 	if err != nil {
 		return err
 	}
 	c.result.PacksRepacked = len(moved)
-	condemned := append(dead, moved...)
-	for len(condemned) > 0 {
-		n := min(len(condemned), maxPlanPacks)
-		if err := c.condemn(ctx, condemned[:n]); err != nil {
+	return c.condemnAll(ctx, append(dead, moved...))
+}
+
+// condemnAll condemns packs, in as many plans as it takes.
+func (c *collector) condemnAll(ctx context.Context, packs []packID) error {
+	for len(packs) > 0 {
+		n := min(len(packs), maxPlanPacks)
+		if err := c.condemn(ctx, packs[:n]); err != nil {
 			return err
 		}
-		condemned = condemned[n:]
+		packs = packs[n:]
 	}
 	return nil
 }
