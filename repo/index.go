@@ -168,12 +168,18 @@ func buildIndex(packs []packContent, superseded []indexID) ([]byte, *index) {
 // sorted where they lie: there may be millions.
 func finishIndex(b []byte, packs []packInfo, superseded []indexID) ([]byte, *index) {
 	tables := indexHeadSize + 32*len(superseded) + indexPackSize*len(packs)
-	if records := b[tables:]; len(records) > 0 {
-		// A record is an array of bytes: it may lie anywhere.
-		first := (*indexRecord)(unsafe.Pointer(unsafe.SliceData(records)))
-		slices.SortFunc(unsafe.Slice(first, len(records)/indexRecordSize), compareRecords)
-	}
+	slices.SortFunc(recordsIn(b[tables:]), compareRecords)
 	return b, indexOf(b, packs, superseded)
+}
+
+// recordsIn returns the records that stand in b, where they stand.
+func recordsIn(b []byte) []indexRecord {
+	if len(b) == 0 {
+		return nil
+	}
+	// A record is an array of bytes: it may lie anywhere.
+	first := (*indexRecord)(unsafe.Pointer(unsafe.SliceData(b)))
+	return unsafe.Slice(first, len(b)/indexRecordSize)
 }
 
 func appendIndexRecord(b, id []byte, pack, offset, stored, plainCodec uint32) []byte {

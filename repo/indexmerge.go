@@ -120,34 +120,40 @@ func (r *Repository) replaceIndexes(ctx context.Context, old []*index, l *lease)
 }
 
 // mergeIndexes renders one index with all that the given ones hold, and which
-// supersedes them.
+// supersedes them. It takes the room of that index alone: records are sorted where they lie.
 func mergeIndexes(in []*index, by sessionID) ([]byte, *index) {
 	var packs []packInfo
 	numbers := make(map[packID]uint32)
 	superseded := append(make([]indexID, 0, len(in)+1), indexID(by))
-	var records [][indexRecordSize]byte
+	count := 0
 	for _, x := range in {
 		superseded = append(superseded, x.id)
+		count += x.count()
 		for i := range x.count() {
-			record := [indexRecordSize]byte(x.records[i*indexRecordSize:])
-			info := x.packs[binary.LittleEndian.Uint32(record[32:])]
-			number, ok := numbers[info.id]
-			if !ok {
-				number = uint32(len(packs))
-				numbers[info.id] = number
+			info := x.packs[binary.LittleEndian.Uint32(x.records[i*indexRecordSize+32:])]
+			if _, ok := numbers[info.id]; !ok {
+				numbers[info.id] = uint32(len(packs))
 				packs = append(packs, info)
 			}
-			binary.LittleEndian.PutUint32(record[32:], number)
-			records = append(records, record)
 		}
 	}
+	slices.SortFunc(superseded, func(a, b indexID) int { return bytes.Compare(a[:], b[:]) })
+	b := appendIndexHead(packs, superseded, count)
+	tables := len(b)
+	for _, x := range in {
+		for i := range x.count() {
+			record := x.records[i*indexRecordSize:][:indexRecordSize]
+			number := numbers[x.packs[binary.LittleEndian.Uint32(record[32:])].id]
+			b = append(b, record[:32]...)
+			b = binary.LittleEndian.AppendUint32(b, number)
+			b = append(b, record[36:]...)
+		}
+	}
+	records := recordsIn(b[tables:])
 	slices.SortFunc(records, compareRecords)
 	records = slices.Compact(records)
-	slices.SortFunc(superseded, func(a, b indexID) int { return bytes.Compare(a[:], b[:]) })
-	b := appendIndexHead(packs, superseded, len(records))
-	for i := range records {
-		b = append(b, records[i][:]...)
-	}
+	binary.LittleEndian.PutUint64(b[24:], uint64(len(records)))
+	b = b[:tables+indexRecordSize*len(records)]
 	return b, indexOf(b, packs, superseded)
 }
 

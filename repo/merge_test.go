@@ -6,6 +6,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"github.com/holdstill/holdstill/chunk"
 )
 
 // Many sessions in one process, among readers, so that indexes are merged while they
@@ -98,5 +100,37 @@ func TestMergeOrderAndRequests(t *testing.T) {
 	}
 	if n := len(d.keys(indexPrefix)); n != 2 {
 		t.Errorf("%d indexes are left", n)
+	}
+}
+
+// A commit merges up to 128 MiB of indexes in the process of a server that has better things to do with its
+// memory: it takes the room of what comes of it, once.
+func TestMergeMemory(t *testing.T) {
+	const n = 200_000
+	all := madeSet(n).indexes[0]
+	var parts []*index
+	for i := range 16 {
+		b := appendIndexHead(all.packs, nil, 0)
+		for k := i; k < n; k += 16 {
+			b = append(b, all.records[k*indexRecordSize:][:indexRecordSize]...)
+		}
+		parts = append(parts, indexOf(b, all.packs, nil))
+	}
+	parts = append(parts, parts[3]) // places that two indexes name come once
+	var data []byte
+	var merged *index
+	total := memoryOf(func() { data, merged = mergeIndexes(parts, sessionID{1}) })
+	if total > 60*n {
+		t.Errorf("merging takes %.1f B a chunk", float64(total)/n)
+	}
+	parsed, err := parseIndex(indexKey(merged.id), merged.id, data)
+	if err != nil || parsed.count() != n || len(parsed.superseded) != len(parts)+1 {
+		t.Fatalf("%v", err)
+	}
+	for k := range n {
+		id := chunk.ID(all.recordID(k))
+		if i := parsed.find(&id); i == parsed.count() || parsed.location(i) != all.location(k) {
+			t.Fatalf("chunk %d is elsewhere", k)
+		}
 	}
 }
