@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"time"
 )
@@ -46,7 +47,7 @@ func (o CollectOptions) withDefaults() (CollectOptions, error) {
 		o.LeaseTimeout = DefaultLeaseTimeout
 	}
 	if o.MaxWait == 0 {
-		o.MaxWait = o.LeaseTimeout + o.LeaseTimeout/4
+		o.MaxWait = o.LeaseTimeout + min(o.LeaseTimeout/4, math.MaxInt64-o.LeaseTimeout)
 	}
 	switch {
 	case o.MinDead < 0 || o.MinDead > 1 || o.MinDead != o.MinDead:
@@ -119,7 +120,9 @@ func (r *CollectResult) BytesAfter() int64 { return r.Bytes + r.BytesWritten - r
 // ErrCorrupt, ErrFormat), before it deletes anything; with ErrNoLeases in a repository whose
 // writers need not hold leases; with ErrInvalid for options out of range; with ErrClosed, the
 // context's error or the bucket's. Storing anew takes room: with ErrNoSpace what is dead as a whole
-// was deleted all the same, or waits for sessions.
+// was deleted all the same, or waits for sessions. And before it deletes anything it writes some
+// small objects, and indexes without what goes: where not a byte is left, make a little room by
+// other means first.
 func (r *Repository) Collect(ctx context.Context, opts CollectOptions) (*CollectResult, error) {
 	if err := r.use(); err != nil {
 		return nil, err

@@ -97,6 +97,9 @@ func TestLongestTimes(t *testing.T) {
 			t.Errorf("base %v: pause 32 is %v", base, got)
 		}
 	}
+	if opts, err := (CollectOptions{LeaseTimeout: math.MaxInt64}).withDefaults(); err != nil || opts.MaxWait != math.MaxInt64 {
+		t.Errorf("a session that is never given up is waited for %v, %v", opts.MaxWait, err)
+	}
 	d, r, _ := retryRepo(t, Options{Retry: Retry{AttemptTimeout: math.MaxInt64, Stall: math.MaxInt64, MinRate: 1}})
 	data := noiseData(5, 100)
 	if err := r.store.create(t.Context(), "k", data); err != nil || !bytes.Equal(d.get("k"), data) && !encryptedVariant() {
