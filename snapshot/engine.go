@@ -82,7 +82,8 @@ type Config struct {
 	// JobsKeep is how long jobs that have ended stay listed. Default 24 hours.
 	JobsKeep time.Duration
 	// OnJobFinish is called in order when a job has ended, and for those that a crash
-	// interrupted when their records are read; see transfer.JobsOptions.
+	// interrupted when their records are read, with JobsDir perhaps before Open has returned;
+	// see transfer.JobsOptions.
 	OnJobFinish []func(transfer.Status)
 	// Logger hears of what is not worth failing for. Default: nothing is logged.
 	Logger *slog.Logger

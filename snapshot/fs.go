@@ -148,12 +148,23 @@ func (f *FS) ReadFile(name string) ([]byte, error) {
 	if entry.IsDir() {
 		return nil, pathError("read", name, errors.New("is a directory"))
 	}
-	data := make([]byte, entry.Size)
-	if _, err := f.repo.NewReader(f.ctx, entry.Content).ReadAt(data, 0); err != nil && err != io.EOF {
-		return nil, pathError("read", name, err)
+	r := f.repo.NewReader(f.ctx, entry.Content)
+	// The size is only what the table says: memory is taken as data comes.
+	var data []byte
+	for left := entry.Size; left > 0; {
+		n := int(min(left, readFileStep))
+		data = slices.Grow(data, n)
+		if _, err := r.ReadAt(data[len(data):len(data)+n], int64(len(data))); err != nil && err != io.EOF {
+			return nil, pathError("read", name, err)
+		}
+		data = data[:len(data)+n]
+		left -= int64(n)
 	}
 	return data, nil
 }
+
+// readFileStep is how much ReadFile reads at once, in bytes.
+const readFileStep = 64 << 20
 
 // file is an open regular file.
 type file struct {
