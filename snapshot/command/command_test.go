@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -12,6 +13,7 @@ import (
 	"testing"
 	"testing/fstest"
 
+	"github.com/holdstill/holdstill/repo"
 	"github.com/holdstill/holdstill/snapshot"
 )
 
@@ -283,6 +285,18 @@ func TestOutputIsLost(t *testing.T) {
 		args = append([]string{args[0], "-repo", dir}, args[1:]...)
 		if code := Run(t.Context(), args, fullDisk{}, &errOut); code != 1 || !strings.Contains(errOut.String(), syscall.ENOSPC.Error()) {
 			t.Errorf("%v: exit %d, printed %q", args, code, &errOut)
+		}
+	}
+}
+
+func TestCollectWithoutRoom(t *testing.T) {
+	full := fmt.Errorf("create an index: %w", repo.ErrNoSpace)
+	if err := roomFor(full); !errors.Is(err, repo.ErrNoSpace) || !strings.Contains(err.Error(), "run it again") {
+		t.Errorf("%v", err)
+	}
+	for _, other := range []error{repo.ErrUnavailable, repo.ErrPermission} {
+		if err := roomFor(other); err != other {
+			t.Errorf("%v", err)
 		}
 	}
 }

@@ -42,7 +42,7 @@ func collect(ctx context.Context, c *call) error {
 	start := time.Now()
 	result, err := c.engine.Collect(ctx, repo.CollectOptions{DryRun: c.dryRun, Recompress: c.recompress, LeaseTimeout: c.leaseTimeout})
 	if err != nil {
-		return err
+		return roomFor(err)
 	}
 	fmt.Fprintf(c.out, "Of %s in %d packs, %d snapshots need %s.\n", size(result.Bytes), result.Packs, result.Snapshots, size(result.BytesLive))
 	verb := "Deleted"
@@ -59,6 +59,14 @@ func collect(ctx context.Context, c *call) error {
 	}
 	fmt.Fprintf(c.out, "It took %v.\n", time.Since(start).Round(time.Millisecond))
 	return nil
+}
+
+// roomFor says what to do about a store that has no room left even for what frees some.
+func roomFor(err error) error {
+	if errors.Is(err, repo.ErrNoSpace) {
+		return fmt.Errorf("%w\nA collection needs some room itself, for its notes and a new index, before it deletes anything. Make a few megabytes free in another way, and run it again: it goes on from there", err)
+	}
+	return err
 }
 
 func pruneNeeds(c *call) error {
