@@ -3,6 +3,7 @@ package snapshot
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"os"
 
 	"github.com/holdstill/holdstill/repo"
@@ -58,14 +59,18 @@ func (c *comparison) clone(ctx context.Context, out *outFile, local *os.File, si
 	return rest, cloned, nil
 }
 
-// alike says whether at least half of some pieces are the same in a local file.
+// alike says whether at least half of some pieces are the same in a local file. Which
+// they are is left to chance, the same each time, since what differs may lie at even
+// distances.
 func (c *comparison) alike(ctx context.Context, local *os.File, size int64, pieces []repo.Piece) (bool, error) {
 	if len(pieces) < 2*cloneSamples {
 		return true, nil
 	}
+	random := rand.New(rand.NewPCG(uint64(pieces[0].Offset), uint64(len(pieces))))
 	found := 0
 	for n := range cloneSamples {
-		same, _, err := c.same(ctx, local, size, pieces[n*len(pieces)/cloneSamples])
+		from, to := n*len(pieces)/cloneSamples, (n+1)*len(pieces)/cloneSamples
+		same, _, err := c.same(ctx, local, size, pieces[from+random.IntN(to-from)])
 		if err != nil {
 			return false, err
 		}

@@ -50,6 +50,10 @@ func onSharing(t *testing.T) bool {
 	return shares
 }
 
+// onOwnFileSystem says whether onSharing has made a file system, for which it has mounted
+// the temporary folder.
+func onOwnFileSystem() bool { return isMountPoint(os.TempDir()) }
+
 // mountXFS mounts a new file system, kept in image, at dir for the time of a test.
 func mountXFS(t *testing.T, image, dir string) error {
 	if err := os.WriteFile(image, nil, 0o600); err != nil {
