@@ -109,3 +109,37 @@ func TestLongestTimes(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// pagesDriver sends the first page of a listing again and again, as a server does that does not
+// know page tokens.
+type pagesDriver struct{ *testDriver }
+
+func (d pagesDriver) ListPaged(ctx context.Context, opts *driver.ListOptions) (*driver.ListPage, error) {
+	again := *opts
+	again.PageToken = nil
+	return d.testDriver.ListPaged(ctx, &again)
+}
+
+func TestListingThatDoesNotGoOn(t *testing.T) {
+	d, r, _ := retryRepo(t, Options{})
+	for n := range 5 {
+		d.put(snapshotPrefix+"other"+string(rune('a'+n)), []byte("x"))
+	}
+	r.store.bucket = blob.NewBucket(pagesDriver{d})
+	defer r.store.bucket.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	seen := 0
+	for id, err := range r.IDs(ctx) {
+		if err != nil {
+			if ctx.Err() != nil {
+				t.Errorf("listed %d IDs: %v", seen, err)
+			}
+			return
+		}
+		if seen++; seen > 5000 { // what is asked for at once is a thousand
+			t.Fatalf("%s and others come without end", id)
+		}
+	}
+	t.Error("a listing that was cut short is taken for all there is")
+}

@@ -48,6 +48,9 @@ var errKeyMissing = errors.New("key does not exist")
 // errNoSize means that the store answers a read without the length of the object.
 var errNoSize = errors.New("the store does not say how long the object is, and so cannot hold a repository")
 
+// errSamePage means that a listing would go on for ever.
+var errSamePage = errors.New("the store sends the same page again and again, and so cannot hold a repository")
+
 // create writes an object that must not exist yet. The object is durable when
 // create returns nil. It fails with errKeyExists when the key is taken. Other
 // failures leave open whether the object was written.
@@ -338,6 +341,9 @@ func (s store) list(ctx context.Context, prefix string, yield func(object) error
 		}
 		if len(next) == 0 {
 			return nil
+		}
+		if bytes.Equal(next, token) {
+			return objectError("list", prefix, errSamePage)
 		}
 		token = next
 	}
