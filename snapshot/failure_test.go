@@ -151,7 +151,7 @@ func TestFirstFailureIsTold(t *testing.T) {
 	src := viewSource{func() *snapshot.View {
 		return &snapshot.View{FS: faulty{FS: files, name: "aa", after: 2 << 20, err: lost}}
 	}}
-	for range 40 {
+	for range 12 {
 		e := openEngine(t, snapshot.Config{Workers: max(2, runtime.GOMAXPROCS(0)), Sources: map[string]snapshot.Source{"kv": src}})
 		if _, err := e.Create(t.Context(), snapshot.CreateOptions{}); !errors.Is(err, lost) || strings.Contains(err.Error(), "not flushed") {
 			t.Fatalf("error %v", err)
