@@ -7,6 +7,8 @@ import (
 	"maps"
 	"slices"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 )
 
 // indexLoad is one look at the indexes of the bucket. The repository's indexToken
@@ -92,12 +94,43 @@ func (l *indexLoad) load(ctx context.Context) error {
 		if len(unknown) == 0 {
 			return nil
 		}
-		for _, id := range unknown {
-			if err := l.read(ctx, id); err != nil {
-				return err
-			}
+		if err := l.readAll(ctx, unknown); err != nil {
+			return err
 		}
 	}
+}
+
+// readAll reads indexes, several at once: a distant store takes its time for each. Those that go
+// to the folder of the cache come one after the other, since they are large.
+func (l *indexLoad) readAll(ctx context.Context, ids []indexID) error {
+	found := make([]*index, len(ids))
+	errs := make([]error, len(ids))
+	group, groupCtx := errgroup.WithContext(ctx)
+	group.SetLimit(DefaultFetches)
+	for i, id := range ids {
+		if l.fetches(id) {
+			continue
+		}
+		group.Go(func() error {
+			found[i], errs[i] = l.repo.readIndex(groupCtx, indexKey(id), id)
+			if unusable(errs[i]) {
+				return nil
+			}
+			return errs[i]
+		})
+	}
+	err := group.Wait()
+	for i, id := range ids {
+		switch {
+		case found[i] != nil:
+			l.known[id] = found[i]
+		case unusable(errs[i]):
+			l.broken[id] = errs[i]
+		case err == nil:
+			err = l.fetch(ctx, id)
+		}
+	}
+	return err
 }
 
 // leaveOut forgets the indexes of some sessions, and loads again what only they
@@ -233,11 +266,15 @@ func (l *indexLoad) lock(ctx context.Context, wait bool) bool {
 	return l.unlock != nil
 }
 
-// read reads one index: a large one to the folder of the cache, if its lock is
-// held.
-func (l *indexLoad) read(ctx context.Context, id indexID) error {
-	key := indexKey(id)
-	if l.unlock != nil && l.listed[id] > l.cache.foldBytes() && l.cache.writable() {
+// fetches reports whether an index is to be read to the folder of the cache: a large one, if the
+// lock is held.
+func (l *indexLoad) fetches(id indexID) bool {
+	return l.unlock != nil && l.listed[id] > l.cache.foldBytes() && l.cache.writable()
+}
+
+// fetch reads one index to the folder of the cache, or to memory if that fails.
+func (l *indexLoad) fetch(ctx context.Context, id indexID) error {
+	if l.fetches(id) {
 		x, err := l.cache.fetch(ctx, l.repo.store, id, l.listed[id])
 		var local *cacheError
 		if !errors.As(err, &local) {
@@ -248,7 +285,7 @@ func (l *indexLoad) read(ctx context.Context, id indexID) error {
 		}
 		l.cache.failed("fetch", err)
 	}
-	x, err := l.repo.readIndex(ctx, key, id)
+	x, err := l.repo.readIndex(ctx, indexKey(id), id)
 	if err == nil {
 		l.known[id] = x
 	}
@@ -257,12 +294,15 @@ func (l *indexLoad) read(ctx context.Context, id indexID) error {
 
 // broke notes an index that cannot be used. Other errors it returns.
 func (l *indexLoad) broke(id indexID, err error) error {
-	if errors.Is(err, ErrCorrupt) || errors.Is(err, ErrFormat) {
+	if unusable(err) {
 		l.broken[id] = err
 		return nil
 	}
 	return err
 }
+
+// unusable says whether an index is damaged, or of a newer format: the others serve without it.
+func unusable(err error) bool { return errors.Is(err, ErrCorrupt) || errors.Is(err, ErrFormat) }
 
 // set makes a set of all that is listed and not superseded.
 func (l *indexLoad) set() *indexSet {
