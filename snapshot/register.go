@@ -21,6 +21,8 @@ type RegisterOptions struct {
 	Locations repo.LocationConfig
 	// Key opens the other repository if it is encrypted. Default: the engine's own key.
 	Key repo.KeySource
+	// Plain says that the other repository is not encrypted, though this one is.
+	Plain bool
 }
 
 // Register makes a snapshot that another repository holds known to this one, without its
@@ -31,7 +33,7 @@ type RegisterOptions struct {
 //
 // Only the location is stored, which names a section of the configuration: no secret.
 //
-// It fails with a *repo.LocationError, with repo.ErrExists if a snapshot with this ID is here
+// It fails with a *repo.LocationError, with ErrConfig for options that exclude each other, with repo.ErrExists if a snapshot with this ID is here
 // or registered, with ErrNotFound if it is not there, with repo.ErrNotRepository, or with an error of
 // either repository.
 func (e *Engine) Register(ctx context.Context, id, location string, opts RegisterOptions) (_ *Snapshot, err error) {
@@ -67,6 +69,9 @@ func (o *otherRepository) close() error { return errors.Join(o.repo.Close(), o.b
 
 // openAt opens the repository at a location, which must exist.
 func (e *Engine) openAt(ctx context.Context, location string, opts RegisterOptions) (*otherRepository, error) {
+	if opts.Plain && opts.Key != nil {
+		return nil, fmt.Errorf("%w: RegisterOptions.Plain and Key exclude each other", ErrConfig)
+	}
 	locations := opts.Locations
 	if locations == nil {
 		locations = e.config.Locations
@@ -82,7 +87,7 @@ func (e *Engine) openAt(ctx context.Context, location string, opts RegisterOptio
 	if err != nil {
 		return nil, err
 	}
-	r, err := e.openOther(ctx, bucket, TransferOptions{MustExist: true, Key: opts.Key})
+	r, err := e.openOther(ctx, bucket, TransferOptions{MustExist: true, Key: opts.Key, Plain: opts.Plain})
 	if err != nil {
 		return nil, errors.Join(err, bucket.Close())
 	}

@@ -1,6 +1,7 @@
 package snapshot_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -144,6 +145,39 @@ func TestRegisterRefuses(t *testing.T) {
 	}
 	if err := here.Delete(t.Context(), far.ID); err != nil {
 		t.Error(err)
+	}
+}
+
+// An encrypted engine restores what it has registered from a repository that is not encrypted.
+func TestRegisterFromPlainRepository(t *testing.T) {
+	dir := t.TempDir()
+	files := sample()
+	there := openEngine(t, snapshot.Config{Repository: "local:" + filepath.Join(dir, "there"), Sources: map[string]snapshot.Source{"kv": &memory{files: files}}})
+	far := create(t, there, snapshot.CreateOptions{})
+	key := repo.Passphrase([]byte("correct horse"), repo.PassphraseOptions{})
+	here := openEngine(t, snapshot.Config{Repository: "local:" + filepath.Join(dir, "here"), Key: key})
+	where := "local:" + filepath.Join(dir, "there")
+	if _, err := here.Register(t.Context(), far.ID, where, snapshot.RegisterOptions{}); !errors.Is(err, repo.ErrKey) {
+		t.Errorf("under the engine's key: %v", err)
+	}
+	if _, err := here.Register(t.Context(), far.ID, where, snapshot.RegisterOptions{Plain: true, Key: key}); !errors.Is(err, snapshot.ErrConfig) {
+		t.Errorf("plain, and with a key: %v", err)
+	}
+	plain := snapshot.RegisterOptions{Plain: true}
+	if _, err := here.Register(t.Context(), far.ID, where, plain); err != nil {
+		t.Fatal(err)
+	}
+	to := filepath.Join(dir, "restored")
+	if _, err := here.Restore(t.Context(), far.ID, snapshot.RestoreOptions{To: to, Remote: plain}); err != nil {
+		t.Fatal(err)
+	}
+	for name, f := range files {
+		if f.Mode.IsDir() {
+			continue
+		}
+		if data, err := os.ReadFile(filepath.Join(to, "kv", filepath.FromSlash(name))); err != nil || !bytes.Equal(data, f.Data) {
+			t.Errorf("%s: %d bytes, error %v", name, len(data), err)
+		}
 	}
 }
 
