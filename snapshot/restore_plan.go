@@ -188,7 +188,7 @@ func (s *selection) measure(ctx context.Context) (extent, error) {
 		}
 	}
 	if s.match != nil && x.files+x.directories == 0 {
-		return x, fmt.Errorf("%w: snapshot %s", ErrNoMatch, s.manifest.ID)
+		return x, fmt.Errorf("%w: snapshot %s: paths begin with the source's name, and patterns cover whole paths", ErrNoMatch, s.manifest.ID)
 	}
 	return x, nil
 }

@@ -75,6 +75,11 @@ type call struct {
 	id          string
 	source      string
 	inPlace     bool
+	// force has what others have open replaced.
+	force bool
+	// include, skip and skipSpaceCheck are those of snapshot.RestoreOptions.
+	include, skip  []string
+	skipSpaceCheck bool
 	// noReuse, reuseFrom, noLinks and fetches are those of snapshot.RestoreOptions.
 	noReuse   bool
 	reuseFrom string
@@ -104,7 +109,7 @@ func commands() []command {
 		{name: "check", what: "look for damage, and say which snapshots it harms", flags: checkFlags, run: check},
 		{name: "restore", args: "ID", what: "restore a snapshot to a directory", count: 1, flags: restoreFlags, needs: restoreNeeds, run: restore},
 		{name: "recover", args: "DIRECTORY", what: "finish or undo a restore that was interrupted", count: 1, noRepo: true, run: recoverTarget},
-		{name: "undo", args: "DIRECTORY PREVIOUS", what: "put back what a restore replaced", count: 2, noRepo: true, run: undo},
+		{name: "undo", args: "DIRECTORY PREVIOUS", what: "put back what a restore replaced", count: 2, noRepo: true, flags: forceFlag, run: undo},
 		{name: "copy", args: "ID", what: "copy a snapshot to another repository", count: 1, flags: copyFlags, needs: toNeeds, run: copySnapshot},
 		{name: "upload", args: "ID", what: "copy a snapshot to a location; run it again to go on after a failure", count: 1, flags: copyFlags, needs: toNeeds, run: upload},
 		{name: "download", args: "ID", what: "copy a snapshot from a location to -repo, made if there is none; run it again to go on after a failure", count: 1, makesRepo: true, flags: downloadFlags, needs: fromNeeds, before: downloadable, run: download},
@@ -137,11 +142,26 @@ func rebuildFlags(c *call) {
 func restoreFlags(c *call) {
 	c.flags.StringVar(&c.to, "to", "", "the `directory` to restore to; new or empty, unless -in-place is given")
 	c.flags.StringVar(&c.source, "source", "", "restore only this `source`, straight into the directory")
+	c.flags.Func("include", "restore only what this `pattern` covers, such as kv/CURRENT or meta/**; paths are those that files lists; may be given more than once", appendTo(&c.include))
+	c.flags.Func("skip", "leave out what this `pattern` covers; may be given more than once", appendTo(&c.skip))
 	c.flags.BoolVar(&c.inPlace, "in-place", false, "replace the directory; what it held is kept beside it. The database must be closed")
+	forceFlag(c)
+	c.flags.BoolVar(&c.skipSpaceCheck, "skip-space-check", false, "restore though the files' sizes add up to more than what the disk has left: for sparse files, or where most is there already and is linked or cloned")
 	c.flags.BoolVar(&c.noReuse, "no-reuse", false, "fetch everything; otherwise -in-place takes from what stands there all that has not changed")
 	c.flags.StringVar(&c.reuseFrom, "reuse-from", "", "take what has not changed from this `directory`, such as an earlier restore")
 	c.flags.BoolVar(&c.noLinks, "no-links", false, "copy sealed files that have not changed, instead of sharing them with what is kept")
 	c.flags.IntVar(&c.fetches, "fetches", 0, "have up to `n` requests to the repository under way at once; 0: as many as suit it")
+}
+
+func forceFlag(c *call) {
+	c.flags.BoolVar(&c.force, "force", false, "replace the directory even if a process has locked files in it, as a running server does")
+}
+
+func appendTo(list *[]string) func(string) error {
+	return func(s string) error {
+		*list = append(*list, s)
+		return nil
+	}
 }
 
 func copyFlags(c *call) {
@@ -259,7 +279,11 @@ func (cmd command) call(ctx context.Context, args []string, out, errOut io.Write
 		return errUsage
 	}
 	if c.flags.NArg() != cmd.count {
-		fmt.Fprintf(errOut, "holdstill %s takes %d arguments, not %d; flags come before them\n", cmd.name, cmd.count, c.flags.NArg())
+		takes := "no arguments"
+		if cmd.args != "" {
+			takes = cmd.args
+		}
+		fmt.Fprintf(errOut, "holdstill %s takes %s, and was given %d arguments; flags come before them\n", cmd.name, takes, c.flags.NArg())
 		return errUsage
 	}
 	if !cmd.noRepo && c.repo == "" {

@@ -106,10 +106,22 @@ func restoreNeeds(c *call) error {
 
 func restore(ctx context.Context, c *call) error {
 	start := time.Now()
+	var stop func(context.Context) error
+	if c.inPlace {
+		// Now, and again before the exchange: a server may have been started since.
+		if err := c.closed(c.to); err != nil {
+			return err
+		}
+		stop = func(context.Context) error { return c.closed(c.to) }
+	}
 	result, err := c.engine.Restore(ctx, c.flags.Arg(0), snapshot.RestoreOptions{
-		To: c.to, Source: c.source, InPlace: c.inPlace,
+		To: c.to, Source: c.source, Include: c.include, Skip: c.skip, InPlace: c.inPlace, SkipSpaceCheck: c.skipSpaceCheck,
+		Stop:    stop,
 		NoReuse: c.noReuse, ReuseFrom: c.reuseFrom, NoLinks: c.noLinks, Fetches: c.fetches,
 	})
+	if space := (*snapshot.SpaceError)(nil); errors.As(err, &space) && !c.skipSpaceCheck {
+		return fmt.Errorf("%w (-skip-space-check)", err)
+	}
 	if err != nil {
 		return err
 	}
@@ -121,6 +133,14 @@ func restore(ctx context.Context, c *call) error {
 		fmt.Fprintf(c.out, "What was there is kept in %s.\nTo put it back: holdstill undo %s %s\n", result.Previous, result.To, result.Previous)
 	}
 	return nil
+}
+
+// closed returns an error if a process has the database in dir open, as far as that can be seen.
+func (c *call) closed(dir string) error {
+	if c.force {
+		return nil
+	}
+	return inUse(dir)
 }
 
 func recoverTarget(ctx context.Context, c *call) error {
@@ -136,6 +156,9 @@ func recoverTarget(ctx context.Context, c *call) error {
 }
 
 func undo(ctx context.Context, c *call) error {
+	if err := c.closed(c.flags.Arg(0)); err != nil {
+		return err
+	}
 	kept, err := snapshot.Undo(ctx, c.flags.Arg(0), c.flags.Arg(1))
 	if err != nil {
 		return err

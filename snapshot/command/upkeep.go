@@ -45,12 +45,12 @@ func collect(ctx context.Context, c *call) error {
 		return roomFor(err)
 	}
 	fmt.Fprintf(c.out, "Of %s in %d packs, %d snapshots need %s.\n", size(result.Bytes), result.Packs, result.Snapshots, size(result.BytesLive))
-	verb := "Deleted"
+	verb, stored := "Deleted", "stored"
 	if c.dryRun {
-		verb = "Would delete"
+		verb, stored = "Would delete", "store"
 	}
-	fmt.Fprintf(c.out, "%s %d packs with %s, and store %s of that anew: %s are left.\n",
-		verb, result.PacksDeleted, size(result.BytesFreed), size(result.BytesWritten), size(result.BytesAfter()))
+	fmt.Fprintf(c.out, "%s %d packs with %s, and %s %s of that anew: %s are left.\n",
+		verb, result.PacksDeleted, size(result.BytesFreed), stored, size(result.BytesWritten), size(result.BytesAfter()))
 	if result.PacksPending > 0 {
 		fmt.Fprintf(c.out, "%d packs with %s wait for sessions that are under way: collect again later.\n", result.PacksPending, size(result.BytesPending))
 	}
