@@ -78,7 +78,7 @@ func (s store) unlock(ctx context.Context, c *config, stored []byte, source KeyS
 		return nil, nil
 	}
 	if source == nil {
-		return nil, fmt.Errorf("%w: the repository is encrypted: set Options.Key", ErrKey)
+		return nil, fmt.Errorf("%w: the repository is encrypted, and no key was given", ErrKey)
 	}
 	slots, damaged, err := s.readSlots(ctx, c.ID)
 	if err != nil {

@@ -32,7 +32,7 @@ func TestWrongKeys(t *testing.T) {
 	}{
 		"right":                  {d, passphrase("right"), nil, ""},
 		"right keeper":           {newKeeper, keeper(1), nil, ""},
-		"none":                   {d, nil, ErrKey, "set Options.Key"},
+		"none":                   {d, nil, ErrKey, "no key was given"},
 		"wrong":                  {d, passphrase("left"), ErrKey, "opens none of 1"},
 		"empty":                  {d, passphrase(""), ErrKey, "empty"},
 		"a keeper":               {d, keeper(1), ErrKey, "kind"},

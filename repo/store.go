@@ -119,7 +119,10 @@ func (s store) put(ctx context.Context, key string, data []byte) (err error) {
 	s.traffic.sent.Add(int64(n))
 	if err != nil {
 		cancel()
-		return errors.Join(err, ignoreCancelled(w.Close()))
+		if again := ignoreCancelled(w.Close()); again != nil && again.Error() != err.Error() {
+			err = errors.Join(err, again)
+		}
+		return err
 	}
 	return w.Close()
 }
