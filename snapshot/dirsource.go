@@ -14,7 +14,7 @@ import (
 	"time"
 )
 
-// ErrSourceClosed means that a DirSource was closed.
+// ErrSourceClosed means that a DirSource was closed, or that Current has no Source now.
 var ErrSourceClosed = errors.New("snapshot: the source is closed")
 
 // DirOptions are the settings of Dir. The zero value copies every file, or clones

@@ -46,7 +46,8 @@ type RestoreOptions struct {
 	// Stop closes the database at To and Start opens it, for InPlace only. Either
 	// may be nil, for a server that is down. Stop is called when everything is
 	// restored and durable. Start is called after the exchange with a context that
-	// is never cancelled; its error undoes the restore. Start may call Recover, but
+	// is never cancelled; its error undoes the restore. An engine that takes snapshots of that
+	// database finds the one which is open now by Current. Start may call Recover, but
 	// neither may call Restore or Undo with the same To.
 	Stop, Start func(ctx context.Context) error
 	// NoReuse has everything fetched from the repository. Otherwise a restore in place

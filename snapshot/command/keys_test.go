@@ -49,7 +49,7 @@ func TestKeyCommands(t *testing.T) {
 		code int
 		want string
 	}{
-		{[]string{"list"}, 1, "is encrypted"},
+		{[]string{"list"}, 1, "is encrypted, and no key was given: give -passphrase-file"},
 		{[]string{"list", "-passphrase-file", second}, 1, "opens none"},
 		{[]string{"list", "-passphrase-file", empty}, 1, "no passphrase"},
 		{[]string{"list", "-passphrase-file", first}, 0, "ID"},

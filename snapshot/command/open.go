@@ -47,6 +47,13 @@ func (c *call) openConfig(ctx context.Context, where, passphrase string, config 
 	if errors.Is(err, repo.ErrNotRepository) {
 		return nil, fmt.Errorf("%s holds no repository: is it the one that the server was given? (%w)", where, err)
 	}
+	if key == nil && errors.Is(err, repo.ErrKey) {
+		return nil, fmt.Errorf("%w: give -passphrase-file, or the flag of that kind for the other repository", err)
+	}
+	var l *repo.LocationError
+	if errors.As(err, &l) && l.Rule == repo.RuleDriver {
+		return nil, fmt.Errorf("%w, or use the command in repo/cloud/cmd/holdstill, which has the drivers", err)
+	}
 	return e, err
 }
 

@@ -33,6 +33,7 @@ func TestLocations(t *testing.T) {
 	}
 	for _, tc := range []struct{ where, config, says string }{
 		{"S3:bucket/path", "", "repo/cloud/s3"},
+		{"S3:bucket/path", "", "or use the command in repo/cloud/cmd/holdstill"},
 		{"disk:relative", "", "begin the path with a slash"},
 		{"nowhere", "", "holds no repository"},
 		{"disk:" + dir, `{"disk": {"type": "` + secret + `"}}`, "no driver for this type"},

@@ -5,6 +5,9 @@
 //
 //	Sources: map[string]snapshot.Source{"meta": boltsource.New(db, boltsource.Options{})}
 //
+// A server that closes the database and opens it again while the engine lives, as for a
+// restore in place, gives the engine [snapshot.Current], and makes a new Source each time.
+//
 // # What a pin is
 //
 // Pin begins one read transaction. It takes a few microseconds, whatever the

@@ -12,6 +12,9 @@
 // passes the same FS to [New]. Without it everything works as well, only with
 // a longer stall.
 //
+// A server that closes the database and opens it again while the engine lives, as for a
+// restore in place, gives the engine [snapshot.Current], and makes a new Source each time.
+//
 // # How a pin works
 //
 // Pebble's own DB.Checkpoint makes an exact copy of the database in a folder:
