@@ -4,8 +4,11 @@ import "context"
 
 // Current returns a Source for a database that is closed and opened again while the Engine lives,
 // as RestoreOptions.Stop and Start do: get returns the Source of the database that is open now, or
-// nil while none is. It is called for each Pin and each Prepare, from any goroutine, and must
-// return soon. What it returns need not be a Preparer.
+// nil while none is. It is called for each Pin and each Prepare, from any goroutine. What it
+// returns need not be a Preparer.
+//
+// get must not wait, least of all for a mutex that the server's transactions hold: it is called
+// while the gate is shut, and they may be waiting there. An atomic pointer serves.
 //
 // While there is none a snapshot fails with ErrSourceClosed.
 func Current(get func() Source) Preparer { return current(get) }
