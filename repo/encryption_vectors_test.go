@@ -63,7 +63,16 @@ func encryptionVectors(t *testing.T) map[string]string {
 	for n := range frameNonceSize {
 		frame = append(frame, byte(0xc0+n))
 	}
+	nonce := bytes.Clone(frame)
 	frame = k.sealFrameUnder(append(frame, text...), 0, &id, &context)
+	base, deltaID := h.Identify(vectorBase()), h.Identify(vectorDelta())
+	plainFrame, err := hex.DecodeString(vectorFrame)
+	if err != nil {
+		t.Fatal(err)
+	}
+	copy(plainFrame, base[:])
+	context.set(&deltaID, uint32(len(vectorDelta())), chunk.Delta)
+	delta := k.sealFrameUnder(append(nonce, plainFrame...), 0, &deltaID, &context)
 	head := binary.LittleEndian.AppendUint32([]byte(envelopeMagic), envelopeVersion)
 	head = binary.LittleEndian.AppendUint32(head, 0)
 	object := k.sealBytes(bytes.Clone(head), vectorSalt(), aboutObject+string(head)+"snapshot/s", text)
@@ -82,6 +91,9 @@ func encryptionVectors(t *testing.T) map[string]string {
 		"fingerprint":                          hexOf(k.fingerprint[:]),
 		"keyed chunk ID of \"holdstill\"":      hexOf(id[:]),
 		"sealed frame of \"holdstill\"":        hexOf(frame),
+		"keyed chunk ID of the base":           hexOf(base[:]),
+		"keyed chunk ID of the delta":          hexOf(deltaID[:]),
+		"sealed frame of the delta":            hexOf(delta),
 		"sealed object \"holdstill\"":          hexOf(object),
 		"sealed footer \"holdstill\"":          hexOf(footer),
 		"holdstill.json, encrypted":            strings.TrimSuffix(vectorEncryptedConfig(k.secretPair), "\n"),
