@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"encoding/hex"
+	"errors"
 	"strings"
 	"testing"
 
@@ -128,5 +129,17 @@ func TestEncryptionVectors(t *testing.T) {
 	}
 	if got, err := r.store.keys.openObject("snapshot/s", object); err != nil || string(got) != "holdstill" {
 		t.Errorf("%q, %v", got, err)
+	}
+}
+
+// A footer names a chunk at least. Without encryption its length says so already.
+func TestSealedPackWithoutChunks(t *testing.T) {
+	b := packBuilder{keys: vectorKeyring()}
+	b.reset()
+	id := b.finish()
+	footer := b.buf[packHeaderSize : len(b.buf)-packTrailerSize]
+	_, err := parsePackFooter(b.keys, packKey(id), packInfo{id, int64(len(b.buf))}, b.buf[:packHeaderSize], footer)
+	if !errors.Is(err, ErrCorrupt) {
+		t.Errorf("got %v, want %v", err, ErrCorrupt)
 	}
 }

@@ -296,6 +296,9 @@ func parsePackFooter(keys *keyring, object string, want packInfo, header, footer
 		}
 	}
 	count := int64(binary.LittleEndian.Uint32(footer))
+	if count == 0 {
+		return p, corrupt(object, "its footer has no records")
+	}
 	if binary.LittleEndian.Uint32(footer[4:]) != packRecordSize || count*packRecordSize > int64(len(footer)-footerHeadSize) {
 		return p, corrupt(object, "its footer's length and count do not agree")
 	}
