@@ -207,7 +207,7 @@ func (r *Repository) locate(ctx context.Context, id chunk.ID) ([]location, error
 	if len(places) == 0 {
 		err := fmt.Errorf("%w: it is in no index", ErrMissing)
 		if broken := set.brokenErr(); broken != nil {
-			err = fmt.Errorf("%w that can be used: %w", err, broken)
+			err = fmt.Errorf("%w that can be used, rebuild the index: %w", err, broken)
 		}
 		return nil, &ChunkError{ID: id, Err: err}
 	}

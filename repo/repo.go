@@ -176,7 +176,8 @@ type InitOptions struct {
 
 // Init makes a new repository in an empty bucket, or in an empty part of one (see
 // blob.PrefixedBucket). It fails with ErrRepositoryExists if there is one already,
-// also when two processes try at once: one of them wins. It does not open it.
+// also when two processes try at once: one of them wins. It does not open it. With
+// ErrMissing it fails where there are encrypted snapshots whose configuration is lost.
 //
 // To encrypt, see InitOptions.Encryption. Settings out of range fail with ErrInvalid or a
 // *chunk.ParamError, a key source with its own error.
@@ -199,7 +200,11 @@ func Init(ctx context.Context, bucket *blob.Bucket, opts InitOptions) error {
 	if err != nil {
 		return err
 	}
-	return newStore(bucket, options).createConfig(ctx, c, opts.Encryption)
+	s := newStore(bucket, options)
+	if err := s.orphans(ctx); err != nil {
+		return err
+	}
+	return s.createConfig(ctx, c, opts.Encryption)
 }
 
 func newRepositoryID() string {
