@@ -35,7 +35,7 @@ func vectorDelta() []byte {
 const vectorFrame = "8e2eb1bba3040b8f611a1240a0e111c74b45cfc9caed10b95f6372db1c40b8b5" +
 	"28b52ffd206495000048686f6c647374696c6c0210064ee83e2320"
 
-// vectorS2 is an S2 block with every kind of element: two literals, a copy with each size of offset,
+// vectorS2 is an S2 block with every kind of element: literals, a copy with each size of offset,
 // and repeats of the three shortest forms.
 const vectorS2 = "fb0220686f6c647374696c6c0909002301000021150016190028004e2c011373010000f002656e64"
 
