@@ -111,7 +111,11 @@ func unlockError(err error, slots int, damaged []error) error {
 	if !errors.Is(err, errNoSlot) && !errors.Is(err, errWrongKey) {
 		return err
 	}
-	err = fmt.Errorf("%w: %w; the repository has %d key slots", ErrKey, err, slots)
+	if slots == 0 {
+		err = fmt.Errorf("%w: no key slot is left that can be used: put back a copy of the objects below %s", ErrKey, slotPrefix)
+	} else {
+		err = fmt.Errorf("%w: %w; the repository has %d key slots", ErrKey, err, slots)
+	}
 	if len(damaged) > 0 {
 		err = fmt.Errorf("%w, and %d that cannot be used: %w", err, len(damaged), errors.Join(damaged...))
 	}

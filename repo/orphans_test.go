@@ -3,6 +3,7 @@ package repo
 import (
 	"bytes"
 	"errors"
+	"strings"
 	"testing"
 )
 
@@ -63,5 +64,27 @@ func TestInitLeavesRoomForALostConfiguration(t *testing.T) {
 				t.Error(err)
 			}
 		})
+	}
+}
+
+// Without key slots no passphrase helps, and the message must not blame the one that was given.
+func TestLostSlots(t *testing.T) {
+	key := Passphrase([]byte("open sesame"), PassphraseOptions{Argon2: Argon2{Time: 1, Memory: 8 << 20, Threads: 1}})
+	for name, lose := range map[string]func(d *testDriver, slot string){
+		"deleted": func(d *testDriver, slot string) { delete(d.objects, slot) },
+		"damaged": func(d *testDriver, slot string) { d.objects[slot] = []byte("{}") },
+	} {
+		d := newTestDriver()
+		b := d.bucket(t)
+		if err := Init(t.Context(), b, InitOptions{Encryption: &Encryption{Key: key}}); err != nil {
+			t.Fatal(err)
+		}
+		for _, slot := range d.keys(slotPrefix) {
+			lose(d, slot)
+		}
+		_, err := Open(t.Context(), b, Options{Key: key})
+		if !errors.Is(err, ErrKey) || !strings.Contains(err.Error(), "put back a copy of the objects below key/") {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }
