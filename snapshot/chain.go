@@ -57,29 +57,52 @@ func (c *chain) wait(ctx context.Context, n int) error {
 // put takes the chunks of segment n, and reports to one caller that the content has all
 // segments. After an error nobody may use the chain.
 func (c *chain) put(ctx context.Context, n int, refs []repo.Ref) (complete bool, err error) {
+	if !c.leave(n, refs) {
+		return false, nil // who is busy comes to it
+	}
+	for {
+		refs, complete, ok := c.take()
+		if !ok {
+			return complete, nil
+		}
+		// It may have to store a node, and so to wait.
+		if err := c.content.Add(ctx, refs...); err != nil {
+			return false, err
+		}
+		c.advance()
+	}
+}
+
+// leave keeps a segment, and reports whether the caller is to hand what there is to content.
+func (c *chain) leave(n int, refs []repo.Ref) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.early[n] = refs
 	if c.busy {
-		return false, nil // who is busy comes to it
+		return false
 	}
-	for {
-		refs, ok := c.early[c.next]
-		if !ok {
-			return c.next == c.total, nil
-		}
-		delete(c.early, c.next)
-		c.busy = true
-		c.mu.Unlock()
-		// It may have to store a node, and so to wait.
-		err := c.content.Add(ctx, refs...)
-		c.mu.Lock()
-		if err != nil {
-			return false, err
-		}
+	c.busy = true
+	return true
+}
+
+// take returns the segment that content needs next. If that has not come, nobody is busy any
+// more, and complete says whether it was the last.
+func (c *chain) take() (refs []repo.Ref, complete, ok bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if refs, ok = c.early[c.next]; !ok {
 		c.busy = false
-		c.next++
-		close(c.moved)
-		c.moved = make(chan struct{})
+		return nil, c.next == c.total, false
 	}
+	delete(c.early, c.next)
+	return refs, false, true
+}
+
+// advance notes that content has one segment more.
+func (c *chain) advance() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.next++
+	close(c.moved)
+	c.moved = make(chan struct{})
 }
