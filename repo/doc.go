@@ -7,8 +7,8 @@
 // cloud import a package of the module repo/cloud as well. To write, begin a session with
 // [Repository.NewSession], take one [Writer] for each goroutine, add chunks with
 // [Writer.Add], flush the writers, store the lists of chunks with
-// [Session.PutContent] and the files with [Session.PutTable], and end with
-// [Session.Commit] or [Session.Abort]. To read, list snapshots with
+// [Session.PutContent], or of long files with [Session.NewContentWriter], and the files with
+// [Session.PutTable], and end with [Session.Commit] or [Session.Abort]. To read, list snapshots with
 // [Repository.Manifests], their files with [Repository.Files] and the bytes of a
 // file with [Repository.NewReader]. [Repository.Check] finds damage and says which
 // snapshots it harms. [Repository.DeleteManifest] deletes a snapshot, and

@@ -17,7 +17,7 @@ const (
 	// a commit never rewrites the index of a large repository.
 	mergeLimit = 32 << 20
 	// mergeLimitCached is the same where the index is in a cache, since memory is short: a
-	// merge takes up to twelve times that.
+	// merge reads up to four times that, and writes as much.
 	mergeLimitCached = 4 << 20
 )
 

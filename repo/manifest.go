@@ -174,8 +174,8 @@ func (m *Manifest) checkText() error {
 }
 
 // CheckManifest reports whether the texts of a manifest can be stored, as far as they are known:
-// its ID need not be set. It fails with ErrInvalid for text that is not UTF-8, and for metadata
-// that are too large.
+// its ID need not be set. It fails with ErrBadID for one that is and cannot be, and with ErrInvalid
+// for text that is not UTF-8, and for metadata that are too large. It is safe for concurrent use.
 func CheckManifest(m *Manifest) error {
 	known := *m
 	if known.ID == "" {

@@ -43,6 +43,19 @@ func ExampleCopy() {
 	// Output: 2 chunks, the same snapshot: true
 }
 
+// A setting names how chunks are checked on their way.
+func ExampleVerify() {
+	var opts transfer.Options
+	fmt.Println(opts.Verify)
+	if err := opts.Verify.UnmarshalText([]byte("stored")); err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(opts.Verify == transfer.VerifyStored)
+	// Output:
+	// auto
+	// true
+}
+
 func ExampleOpenJobs() {
 	ctx := context.Background()
 	jobs, err := transfer.OpenJobs(ctx, transfer.JobsOptions{
