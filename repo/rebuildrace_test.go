@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 )
 
@@ -53,26 +54,24 @@ func TestRebuildBesideACollection(t *testing.T) {
 		mustSnapshot(t, r, "stays", smallFiles(1), fixedCutter(t, 512))
 		mustSnapshot(t, r, "goes", files, fixedCutter(t, 8192))
 		wantErr(t, "delete", r.DeleteManifest(t.Context(), "goes"), nil)
-		asked := 0
+		var asked atomic.Int64
+		var over atomic.Bool
 		d.before = func(ctx context.Context, o op) error {
-			d.mu.Lock()
-			asked++
-			now := asked-1 == stop
-			d.mu.Unlock()
-			if now {
-				d.before = nil
-				other := openTestRepo(t, d.bucket(t), Options{})
-				if _, err := other.Collect(ctx, CollectOptions{LeaseTimeout: 1 << 40, MaxWait: 1}); err != nil {
-					t.Errorf("stopped in request %d, %v: %v", stop, o, err)
-				}
+			if asked.Add(1)-1 != int64(stop) || over.Load() {
+				return nil
+			}
+			other := openTestRepo(t, d.bucket(t), Options{})
+			if _, err := other.Collect(ctx, CollectOptions{LeaseTimeout: 1 << 40, MaxWait: 1}); err != nil {
+				t.Errorf("stopped in request %d, %v: %v", stop, o, err)
 			}
 			return nil
 		}
 		if _, err := r.RebuildIndex(t.Context(), RebuildOptions{}); err != nil && !errors.Is(err, ErrGivenUp) {
 			t.Errorf("stopped in request %d: %v", stop, err)
 		}
-		if d.before != nil {
-			total, d.before = stop, nil
+		over.Store(true)
+		if asked.Load() <= int64(stop) {
+			total = stop
 		}
 		for range 2 {
 			if _, err := openTestRepo(t, d.bucket(t), Options{}).Collect(t.Context(), CollectOptions{}); err != nil {
