@@ -26,10 +26,16 @@ func TestRestart(t *testing.T) {
 	f.opts.Records = nil
 	f.open()
 	after := f.must(http.StatusOK, "GET", "/v1.0/p1/backups", nil).body
-	// The time of the request is not in a snapshot, that of the cut is.
+	// A snapshot has the time of the cut alone, not those of the request and of the job's end.
+	for _, b := range after["backups"].([]any) {
+		if b := b.(map[string]any); b["updated"] != b["created"] {
+			t.Errorf("updated %v, created %v", b["updated"], b["created"])
+		}
+	}
 	for _, list := range []any{before["backups"], after["backups"]} {
 		for _, b := range list.([]any) {
 			delete(b.(map[string]any), "created")
+			delete(b.(map[string]any), "updated")
 		}
 	}
 	if diff := cmp.Diff(before, after); diff != "" {
