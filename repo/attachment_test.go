@@ -252,12 +252,12 @@ func TestAttachmentsOfAnUnsureCommit(t *testing.T) {
 	d := newTestDriver()
 	lost := errors.New("connection lost")
 	var cut atomic.Bool
-	d.after = func(_ context.Context, o op) error {
+	d.after.set(func(_ context.Context, o op) error {
 		if cut.Load() && strings.HasPrefix(o.key, snapshotPrefix) {
 			return lost
 		}
 		return nil
-	}
+	})
 	r := newTestRepo(t, d, Options{Retry: Retry{Attempts: 1}})
 	s := mustSession(t, r)
 	wantErr(t, "attach", s.PutAttachment(t.Context(), "s", "a", []byte("one")), nil)
@@ -284,13 +284,13 @@ func TestAttachWhileTheSnapshotIsDeleted(t *testing.T) {
 	d := newTestDriver()
 	r := newTestRepo(t, d, Options{})
 	mustSnapshot(t, r, "s", smallFiles(1), fixedCutter(t, 512))
-	d.before = func(ctx context.Context, o op) error {
-		if strings.HasPrefix(o.key, attachmentPrefix) && o.kind == "create" {
-			d.before = nil
+	var deleted atomic.Bool
+	d.before.set(func(ctx context.Context, o op) error {
+		if strings.HasPrefix(o.key, attachmentPrefix) && o.kind == "create" && deleted.CompareAndSwap(false, true) {
 			return r.DeleteManifest(ctx, "s")
 		}
 		return nil
-	}
+	})
 	wantErr(t, "attach", r.PutAttachment(t.Context(), "s", "a", []byte("one")), ErrNotFound)
 	if keys := attachmentObjects(d); len(keys) != 0 {
 		t.Errorf("left %q", keys)

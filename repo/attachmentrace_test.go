@@ -2,6 +2,7 @@ package repo
 
 import (
 	"context"
+	"sync/atomic"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -126,13 +127,13 @@ func TestDeleteWhileTheIDIsUsedAgain(t *testing.T) {
 	d := newTestDriver()
 	r := newTestRepo(t, d, Options{})
 	newRival(t, r, "s", "of a").commit(nil)
-	d.after = func(_ context.Context, o op) error {
-		if o.kind == "delete" && o.key == snapshotPrefix+"s" {
-			d.after = nil
+	var again atomic.Bool
+	d.after.set(func(_ context.Context, o op) error {
+		if o.kind == "delete" && o.key == snapshotPrefix+"s" && again.CompareAndSwap(false, true) {
 			newRival(t, r, "s", "of b").commit(nil)
 		}
 		return nil
-	}
+	})
 	wantErr(t, "delete", r.DeleteManifest(t.Context(), "s"), nil)
 	if diff := cmp.Diff(map[string]string{"log": "of b"}, attached(t, r, "s")); diff != "" {
 		t.Error(diff)

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -39,7 +40,22 @@ type testDriver struct {
 	// schedule, if set, decides when each request has its effect, and what its answer is.
 	schedule func(ctx context.Context, o op, effect func() error) error
 	// before and after are called without mu; an error is the request's answer.
-	before, after func(context.Context, op) error
+	before, after hook
+}
+
+// hook is what a test puts in the way of requests. It may be changed while some are under way.
+type hook struct {
+	f atomic.Pointer[func(context.Context, op) error]
+}
+
+// set takes nil for none.
+func (h *hook) set(f func(context.Context, op) error) { h.f.Store(&f) }
+
+func (h *hook) call(ctx context.Context, o op) error {
+	if f := h.f.Load(); f != nil && *f != nil {
+		return (*f)(ctx, o)
+	}
+	return nil
 }
 
 func newTestDriver() *testDriver { return &testDriver{objects: make(map[string][]byte)} }
@@ -114,16 +130,14 @@ func (d *testDriver) do(ctx context.Context, o op, effect func() error) error {
 	d.mu.Lock()
 	d.log = append(d.log, o)
 	d.mu.Unlock()
-	if d.before != nil {
-		if err := d.before(ctx, o); err != nil {
-			return err
-		}
+	if err := d.before.call(ctx, o); err != nil {
+		return err
 	}
 	d.mu.Lock()
 	err := effect()
 	d.mu.Unlock()
-	if d.after != nil && err == nil {
-		err = d.after(ctx, o)
+	if err == nil {
+		err = d.after.call(ctx, o)
 	}
 	return err
 }

@@ -163,7 +163,7 @@ func runUntil(t *testing.T, base *testDriver, c cancelCall, stop int, dead bool)
 		ctx, cancel := context.WithCancelCause(t.Context())
 		defer cancel(nil)
 		var asked []op
-		d.before = func(ctx context.Context, o op) error {
+		d.before.set(func(ctx context.Context, o op) error {
 			d.mu.Lock()
 			n := len(asked)
 			asked = append(asked, o)
@@ -174,7 +174,7 @@ func runUntil(t *testing.T, base *testDriver, c cancelCall, stop int, dead bool)
 			cancel(errStopPressed)
 			<-ctx.Done()
 			return ctx.Err()
-		}
+		})
 		start := time.Now()
 		err := c.call(ctx, r)
 		took := time.Since(start)
@@ -192,7 +192,7 @@ func runUntil(t *testing.T, base *testDriver, c cancelCall, stop int, dead bool)
 		if err == nil && c.grace == 0 && !c.done || err != nil && !errors.Is(err, errStopPressed) {
 			t.Errorf("stopped in request %d, %v, dead %v: %v", stop, last, dead, err)
 		}
-		d.before = nil
+		d.before.set(nil)
 		// Whatever was left half done, all that is listed is whole.
 		again := openTestRepo(t, d.bucket(t), Options{})
 		ids := listIDs(t, again)

@@ -89,13 +89,13 @@ func TestSuspendKeepsWhatIsDurable(t *testing.T) {
 		t.Fatal(err)
 	}
 	// The next pack gets stuck until its context ends.
-	d.before = func(ctx context.Context, o op) error {
+	d.before.set(func(ctx context.Context, o op) error {
 		if o.kind == "create" && strings.HasPrefix(o.key, packPrefix) {
 			<-ctx.Done()
 			return ctx.Err()
 		}
 		return nil
-	}
+	})
 	second := addNoise(t, s, 2, 5000)
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
@@ -125,12 +125,12 @@ func TestSuspendAfterFailure(t *testing.T) {
 	if err := s.Sync(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	d.before = func(_ context.Context, o op) error {
+	d.before.set(func(_ context.Context, o op) error {
 		if o.kind == "create" && strings.HasPrefix(o.key, packPrefix) {
 			return pathError(o, syscall.ENOSPC)
 		}
 		return nil
-	}
+	})
 	second := addNoise(t, s, 2, 5000)
 	if err := s.Sync(t.Context()); !errors.Is(err, syscall.ENOSPC) {
 		t.Fatal(err)
@@ -164,9 +164,9 @@ func TestCheckpointFails(t *testing.T) {
 			return nil
 		}
 		if after {
-			d.after = fail
+			d.after.set(fail)
 		} else {
-			d.before = fail
+			d.before.set(fail)
 		}
 		if err := s.Checkpoint(t.Context()); !errors.Is(err, syscall.EIO) {
 			t.Fatal(err)

@@ -26,12 +26,12 @@ func TestCollectOnAFullDisk(t *testing.T) {
 		mustSnapshot(t, r, "kept", kept, cut)
 		mustSnapshot(t, r, "dead", map[string][]byte{"dead": noiseData(3, 3<<20)}, cut)
 		capacity := d.bytesOf(packPrefix) + free
-		d.before = func(_ context.Context, o op) error {
+		d.before.set(func(_ context.Context, o op) error {
 			if o.kind == "create" && strings.HasPrefix(o.key, packPrefix) && d.bytesOf(packPrefix)+o.length > capacity {
 				return pathError(o, syscall.ENOSPC)
 			}
 			return nil
-		}
+		})
 		for _, id := range []string{"mixed", "dead"} {
 			wantErr(t, "delete", r.DeleteManifest(t.Context(), id), nil)
 		}
@@ -60,19 +60,19 @@ func TestCollectOnAFullDiskOfLiveData(t *testing.T) {
 	wantErr(t, "commit", s.Commit(t.Context(), m), nil)
 	mustSnapshot(t, r, "kept", files, fixedCutter(t, 8192))
 	wantErr(t, "delete", r.DeleteManifest(t.Context(), "mixed"), nil)
-	d.before = func(_ context.Context, o op) error {
+	d.before.set(func(_ context.Context, o op) error {
 		if o.kind == "create" && strings.HasPrefix(o.key, packPrefix) {
 			return pathError(o, syscall.ENOSPC)
 		}
 		return nil
-	}
+	})
 	// The file table of the snapshot that is gone is a dead pack.
 	for n := range 2 {
 		if _, err := r.Collect(t.Context(), CollectOptions{}); !errors.Is(err, ErrNoSpace) || !errors.Is(err, syscall.ENOSPC) {
 			t.Errorf("collection %d: %v", n, err)
 		}
 	}
-	d.before = nil
+	d.before.set(nil)
 	wantSnapshot(t, r, "kept", files)
 	mustCollect(t, r, CollectOptions{})
 	wantCompact(t, d, r)

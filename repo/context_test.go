@@ -18,7 +18,7 @@ func TestUploadsOutliveTheCallThatBeganThem(t *testing.T) {
 	d := newTestDriver()
 	r := newTestRepo(t, d, Options{})
 	release := make(chan struct{})
-	d.before = func(ctx context.Context, o op) error {
+	d.before.set(func(ctx context.Context, o op) error {
 		if !strings.HasPrefix(o.key, packPrefix) {
 			return nil
 		}
@@ -28,7 +28,7 @@ func TestUploadsOutliveTheCallThatBeganThem(t *testing.T) {
 		case <-ctx.Done():
 			return ctx.Err()
 		}
-	}
+	})
 	s := mustSession(t, r)
 	call, cancel := context.WithCancel(t.Context())
 	m, err := stageFiles(call, s, "s", smallFiles(1), r.Gear())
@@ -50,14 +50,14 @@ func TestDeadBucket(t *testing.T) {
 	before := d.keys("")
 	stuck := make(chan struct{}, 100)
 	s := mustSession(t, r)
-	d.before = func(ctx context.Context, o op) error {
+	d.before.set(func(ctx context.Context, o op) error {
 		if o.kind != "create" {
 			return nil
 		}
 		stuck <- struct{}{}
 		<-ctx.Done()
 		return ctx.Err()
-	}
+	})
 	w := mustWriter(t, s)
 	ctx, cancel := context.WithCancelCause(t.Context())
 	cause := errors.New("the operator pressed stop")
@@ -90,13 +90,13 @@ func TestIndexLockHonoursContext(t *testing.T) {
 	r := newTestRepo(t, d, Options{})
 	hangs, release := make(chan struct{}), make(chan struct{})
 	var once sync.Once
-	d.before = func(ctx context.Context, o op) error {
+	d.before.set(func(ctx context.Context, o op) error {
 		if o.kind == "list" {
 			once.Do(func() { close(hangs) })
 			<-release
 		}
 		return nil
-	}
+	})
 	done := make(chan error)
 	go func() {
 		s, err := r.NewSession(t.Context())

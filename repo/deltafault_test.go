@@ -94,7 +94,7 @@ func TestCancelAtEveryRequestOfDifferences(t *testing.T) {
 		var mu sync.Mutex
 		var hit *op
 		seen := 0
-		d.before = func(_ context.Context, o op) error {
+		d.before.set(func(_ context.Context, o op) error {
 			mu.Lock()
 			defer mu.Unlock()
 			if seen == at {
@@ -103,7 +103,7 @@ func TestCancelAtEveryRequestOfDifferences(t *testing.T) {
 			}
 			seen++
 			return nil
-		}
+		})
 		_, err := tryDeltas(ctx, d, t, next)
 		cancel()
 		disarm(d)

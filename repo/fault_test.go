@@ -37,13 +37,16 @@ func (f *faults) arm(d *testDriver) {
 		return nil
 	}
 	if f.after {
-		d.after = check
+		d.after.set(check)
 	} else {
-		d.before = check
+		d.before.set(check)
 	}
 }
 
-func disarm(d *testDriver) { d.before, d.after = nil, nil }
+func disarm(d *testDriver) {
+	d.before.set(nil)
+	d.after.set(nil)
+}
 
 // Every request of a snapshot's life fails in turn, before or after its effect,
 // once or from then on. The caller learns why, older snapshots stay whole, and the
@@ -167,9 +170,9 @@ func TestCancelAtEveryRequest(t *testing.T) {
 				return nil
 			}
 			if after {
-				d.after = hook
+				d.after.set(hook)
 			} else {
-				d.before = hook
+				d.before.set(hook)
 			}
 			err := func() error {
 				r, err := Open(ctx, b, variant(Options{PackSize: 1 << 20}))
@@ -251,14 +254,14 @@ func TestCrashAfterEveryWrite(t *testing.T) {
 	}
 	var mu sync.Mutex
 	var writes []write
-	d.after = func(_ context.Context, o op) error {
+	d.after.set(func(_ context.Context, o op) error {
 		mu.Lock()
 		defer mu.Unlock()
 		if o.kind == "create" || o.kind == "delete" {
 			writes = append(writes, write{o, d.get(o.key)})
 		}
 		return nil
-	}
+	})
 	r = openTestRepo(t, d.bucket(t), Options{PackSize: 1 << 20, Uploads: 1})
 	for n := range mergeCount + 2 {
 		files := smallFiles(uint64(n + 1000))

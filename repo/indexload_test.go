@@ -33,7 +33,7 @@ func TestIndexesAreReadAtOnce(t *testing.T) {
 	var mu sync.Mutex
 	asked, most := 0, 0
 	all := make(chan struct{})
-	d.before = func(ctx context.Context, o op) error {
+	d.before.set(func(ctx context.Context, o op) error {
 		if o.kind != "read" || !strings.HasPrefix(o.key, indexPrefix) {
 			return nil
 		}
@@ -49,7 +49,7 @@ func TestIndexesAreReadAtOnce(t *testing.T) {
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
-	}
+	})
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	set, err := r.currentIndex(ctx)

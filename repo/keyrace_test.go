@@ -23,7 +23,7 @@ func TestLastSlotCannotBePutBack(t *testing.T) {
 		t.Fatal(err)
 	}
 	down := errors.New("the store went down")
-	d.before = func(_ context.Context, o op) error {
+	d.before.set(func(_ context.Context, o op) error {
 		switch {
 		case o.kind == "delete" && o.key == slotKey(second.ID):
 			for _, key := range d.keys(slotPrefix) {
@@ -37,9 +37,9 @@ func TestLastSlotCannotBePutBack(t *testing.T) {
 			return down
 		}
 		return nil
-	}
+	})
 	err = r.RemoveKey(ctx, second.ID)
-	d.before = nil
+	d.before.set(nil)
 	if !errors.Is(err, ErrKey) || !errors.Is(err, down) || strings.Contains(err.Error(), "stays") || !strings.Contains(err.Error(), "AddKey") {
 		t.Errorf("RemoveKey: %v", err)
 	}

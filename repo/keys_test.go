@@ -156,20 +156,20 @@ func TestLastKeyStays(t *testing.T) {
 	ids = keyIDs(t, r)
 	var both sync.WaitGroup
 	both.Add(2)
-	d.before = func(_ context.Context, o op) error {
+	d.before.set(func(_ context.Context, o op) error {
 		if o.kind == "delete" {
 			both.Done()
 			both.Wait()
 		}
 		return nil
-	}
+	})
 	errs := make([]error, 2)
 	var wg sync.WaitGroup
 	for n, id := range ids {
 		wg.Go(func() { errs[n] = r.RemoveKey(ctx, id) })
 	}
 	wg.Wait()
-	d.before = nil
+	d.before.set(nil)
 	left := keyIDs(t, r)
 	if len(left) == 0 || errs[0] == nil && errs[1] == nil {
 		t.Errorf("left %q, errors %v", left, errs)
@@ -210,14 +210,14 @@ func TestInitAfterCrash(t *testing.T) {
 	for name, key := range map[string]KeySource{"passphrase": passphrase("p"), "keeper": keeper(3)} {
 		d := newTestDriver()
 		died := errors.New("died")
-		d.before = func(_ context.Context, o op) error {
+		d.before.set(func(_ context.Context, o op) error {
 			if o.kind == "create" && o.key == configKey {
 				return died
 			}
 			return nil
-		}
+		})
 		wantErr(t, name, Init(ctx, d.bucket(t), InitOptions{Encryption: &Encryption{Key: key}}), died)
-		d.before = nil
+		d.before.set(nil)
 		if len(d.keys(slotPrefix)) != 1 {
 			t.Fatalf("%s: left %q", name, d.keys(""))
 		}
@@ -238,14 +238,14 @@ func TestInitAfterCrash(t *testing.T) {
 func TestAddKeyWithLostAnswer(t *testing.T) {
 	d := newTestDriver()
 	r := newEncrypted(t, d, Encryption{Key: passphrase("p")})
-	d.after = func(_ context.Context, o op) error {
+	d.after.set(func(_ context.Context, o op) error {
 		if o.kind == "create" {
 			return errors.New("connection lost")
 		}
 		return nil
-	}
+	})
 	k, err := r.AddKey(t.Context(), keeper(1), AddKeyOptions{})
-	d.after = nil
+	d.after.set(nil)
 	if err != nil || !slices.Contains(keyIDs(t, r), k.ID) {
 		t.Errorf("%+v, %v", k, err)
 	}

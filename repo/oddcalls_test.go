@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -74,23 +75,24 @@ func TestCollectLeavesAnIDThatIsUsedAgain(t *testing.T) {
 	wantErr(t, "commit", s.Commit(ctx, m), ErrGivenUp)
 	files := map[string][]byte{"new": noiseData(3, 9000)}
 	again := openTestRepo(t, d.bucket(t), Options{})
-	seen := false
-	d.before = func(_ context.Context, o op) error {
+	cut := fixedCutter(t, 512)
+	var seen atomic.Bool
+	d.before.set(func(_ context.Context, o op) error {
 		// The collection has looked at the manifests.
-		if o.kind == "list" && o.key == packPrefix && !seen {
-			seen = true
-			d.before = nil
+		if o.kind == "list" && o.key == packPrefix && seen.CompareAndSwap(false, true) {
 			if err := again.DeleteManifest(ctx, "late"); err != nil {
 				t.Error(err)
 			}
-			mustSnapshot(t, again, "late", files, fixedCutter(t, 512))
+			if err := takeSnapshot(ctx, again, "late", files, cut); err != nil {
+				t.Error(err)
+			}
 		}
 		return nil
-	}
+	})
 	if _, err := r.Collect(ctx, quick); err != nil && !errors.Is(err, ErrMissing) {
 		t.Fatal(err)
 	}
-	if !seen {
+	if !seen.Load() {
 		t.Fatal("the collection never came to the packs")
 	}
 	wantSnapshot(t, again, "late", files)

@@ -241,16 +241,16 @@ func TestReadChunksEnds(t *testing.T) {
 	// So does the context, while requests hang.
 	cause := errors.New("operator pressed the button")
 	ctx, cancel := context.WithCancelCause(t.Context())
-	d.before = func(ctx context.Context, _ op) error {
+	d.before.set(func(ctx context.Context, _ op) error {
 		cancel(cause)
 		<-ctx.Done()
 		return ctx.Err()
-	}
+	})
 	_, err = r.ReadChunks(ctx, wants, ReadChunksOptions{}, func(_ int, _ []byte, err error) error { return err })
 	if !errors.Is(err, cause) {
 		t.Errorf("error %v, want the context's cause", err)
 	}
-	d.before = nil
+	d.before.set(nil)
 	// A chunk that is nowhere.
 	lost := 0
 	_, err = r.ReadChunks(t.Context(), []Ref{{fakeID(1), 10}, wants[0]}, ReadChunksOptions{}, func(i int, data []byte, err error) error {

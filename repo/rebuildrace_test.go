@@ -18,7 +18,7 @@ func TestRebuildWhileTheStoreFails(t *testing.T) {
 			r := openTestRepo(t, d.bucket(t), Options{Retry: Retry{Attempts: 1}})
 			key, before := d.keys(packPrefix)[0], d.keys(indexPrefix)
 			asked := 0
-			d.before = func(_ context.Context, o op) error {
+			d.before.set(func(_ context.Context, o op) error {
 				d.mu.Lock()
 				defer d.mu.Unlock()
 				if o.key == key {
@@ -27,9 +27,9 @@ func TestRebuildWhileTheStoreFails(t *testing.T) {
 					}
 				}
 				return nil
-			}
+			})
 			done, err := r.RebuildIndex(t.Context(), RebuildOptions{ReadData: readData})
-			d.before = nil
+			d.before.set(nil)
 			if err == nil || !isStoreFailure(err) || !strings.Contains(err.Error(), key) {
 				t.Errorf("%v, read data %v: %+v, %v", failure, readData, done, err)
 			}
@@ -56,7 +56,7 @@ func TestRebuildBesideACollection(t *testing.T) {
 		wantErr(t, "delete", r.DeleteManifest(t.Context(), "goes"), nil)
 		var asked atomic.Int64
 		var over atomic.Bool
-		d.before = func(ctx context.Context, o op) error {
+		d.before.set(func(ctx context.Context, o op) error {
 			if asked.Add(1)-1 != int64(stop) || over.Load() {
 				return nil
 			}
@@ -65,7 +65,7 @@ func TestRebuildBesideACollection(t *testing.T) {
 				t.Errorf("stopped in request %d, %v: %v", stop, o, err)
 			}
 			return nil
-		}
+		})
 		if _, err := r.RebuildIndex(t.Context(), RebuildOptions{}); err != nil && !errors.Is(err, ErrGivenUp) {
 			t.Errorf("stopped in request %d: %v", stop, err)
 		}

@@ -250,12 +250,12 @@ func TestOptionsOutOfRange(t *testing.T) {
 // The store answers that the key is taken, because it repeated the request itself.
 func TestInitWhoseAnswerWasLost(t *testing.T) {
 	d := newTestDriver()
-	d.after = func(_ context.Context, o op) error {
+	d.after.set(func(_ context.Context, o op) error {
 		if o.kind == "create" {
 			return errTaken
 		}
 		return nil
-	}
+	})
 	b := d.bucket(t)
 	if err := Init(t.Context(), b, InitOptions{}); err != nil {
 		t.Fatalf("Init: %v", err)

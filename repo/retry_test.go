@@ -100,9 +100,9 @@ func TestTriedAgain(t *testing.T) {
 				return nil
 			}
 			if after {
-				d.after = fail
+				d.after.set(fail)
 			} else {
-				d.before = fail
+				d.before.set(fail)
 			}
 			more := smallFiles(4)
 			if err := takeSnapshot(t.Context(), r, "more", more, fixedCutter(t, 512)); err != nil {
@@ -128,7 +128,7 @@ func TestTriedAgain(t *testing.T) {
 func TestGivenUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d, r, _ := retryRepo(t, Options{Retry: Retry{Attempts: 4, Base: time.Second, Max: 3 * time.Second}})
-		d.before = func(context.Context, op) error { return codedError{"InternalError", 500} }
+		d.before.set(func(context.Context, op) error { return codedError{"InternalError", 500} })
 		d.take()
 		start := time.Now()
 		_, err := r.Manifest(t.Context(), "s")
@@ -159,7 +159,7 @@ func TestFinalErrors(t *testing.T) {
 		{codedError{"NoSuchBucket", 404}, ErrNoBucket},
 	} {
 		d, r, _ := retryRepo(t, Options{})
-		d.before = func(context.Context, op) error { return tc.cause }
+		d.before.set(func(context.Context, op) error { return tc.cause })
 		d.take()
 		err := r.store.create(t.Context(), "k", []byte("data"))
 		if !errors.Is(err, tc.want) || !errors.Is(err, tc.cause) {
@@ -175,7 +175,7 @@ func TestFinalErrors(t *testing.T) {
 func TestCancelledWhileWaiting(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d, r, _ := retryRepo(t, Options{Retry: Retry{Base: time.Hour, Max: time.Hour}})
-		d.before = func(context.Context, op) error { return codedError{"SlowDown", 503} }
+		d.before.set(func(context.Context, op) error { return codedError{"SlowDown", 503} })
 		cause := errors.New("the caller's reason")
 		ctx, cancel := context.WithCancelCause(t.Context())
 		time.AfterFunc(time.Second, func() { cancel(cause) })
@@ -194,10 +194,10 @@ func TestCancelledWhileWaiting(t *testing.T) {
 func TestAttemptTimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d, r, _ := retryRepo(t, Options{Retry: Retry{Attempts: 2, Base: 1, Max: 1, AttemptTimeout: 10 * time.Second, MinRate: 1000}})
-		d.before = func(ctx context.Context, _ op) error {
+		d.before.set(func(ctx context.Context, _ op) error {
 			<-ctx.Done()
 			return ctx.Err()
-		}
+		})
 		start := time.Now()
 		err := r.store.create(t.Context(), "k", noiseData(1, 5000))
 		if !errors.Is(err, ErrUnavailable) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
@@ -214,14 +214,14 @@ func TestLostRace(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d, r, _ := retryRepo(t, Options{})
 		first := true
-		d.before = func(_ context.Context, o op) error {
+		d.before.set(func(_ context.Context, o op) error {
 			if o.kind == "create" && first {
 				first = false
 				d.put("k", []byte("theirs"))
 				return codedError{"", 500}
 			}
 			return nil
-		}
+		})
 		if err := r.store.create(t.Context(), "k", []byte("mine!!")); !errors.Is(err, errKeyExists) {
 			t.Errorf("got %v", err)
 		}
@@ -254,13 +254,14 @@ func TestLostRaceOverABrokenLine(t *testing.T) {
 				}
 				return nil
 			}
-			d.before = reset
+			d.before.set(reset)
 			if test.want == nil {
 				// The first attempt takes effect.
-				d.before, d.after = nil, func(ctx context.Context, o op) error {
-					d.before = reset
+				d.before.set(nil)
+				d.after.set(func(ctx context.Context, o op) error {
+					d.before.set(reset)
 					return reset(ctx, o)
-				}
+				})
 			}
 			if err := r.store.create(t.Context(), "k", []byte("mine!!")); !errors.Is(err, test.want) || test.want == errKeyExists && errors.Is(err, ErrUnavailable) {
 				t.Errorf("%s: got %v", name, err)
@@ -332,12 +333,12 @@ func TestRetryOptions(t *testing.T) {
 // azureblob panics when a write through a pipe fails.
 func TestDriverPanics(t *testing.T) {
 	d := newTestDriver()
-	d.before = func(_ context.Context, o op) error {
+	d.before.set(func(_ context.Context, o op) error {
 		if o.kind == "create" {
 			panic("nil pointer in the driver")
 		}
 		return nil
-	}
+	})
 	err := Init(t.Context(), d.bucket(t), InitOptions{})
 	if err == nil || !strings.Contains(err.Error(), "repo/cloud/azure") || !strings.Contains(err.Error(), "nil pointer in the driver") {
 		t.Errorf("got %v", err)

@@ -79,7 +79,7 @@ func TestValidateFindsFlaws(t *testing.T) {
 				// All look before the first one writes.
 				var waiting atomic.Int64
 				release := make(chan struct{})
-				d.before = func(_ context.Context, o op) error {
+				d.before.set(func(_ context.Context, o op) error {
 					if o.kind == "create" && strings.Contains(o.key, "/exclusive/0") {
 						if waiting.Add(1) == 4 {
 							close(release)
@@ -87,7 +87,7 @@ func TestValidateFindsFlaws(t *testing.T) {
 						<-release
 					}
 					return nil
-				}
+				})
 			}
 			b := blob.NewBucket(d)
 			defer b.Close()
@@ -113,12 +113,12 @@ func TestValidateFindsFlaws(t *testing.T) {
 
 func TestValidateStoreFails(t *testing.T) {
 	d := newTestDriver()
-	d.before = func(_ context.Context, o op) error {
+	d.before.set(func(_ context.Context, o op) error {
 		if o.kind == "create" {
 			return codedError{"AccessDenied", 403}
 		}
 		return nil
-	}
+	})
 	if err := Validate(t.Context(), d.bucket(t), ValidateOptions{}); !errors.Is(err, ErrPermission) || errors.Is(err, ErrUnfit) {
 		t.Errorf("got %v", err)
 	}
