@@ -59,7 +59,7 @@ func TestDriver1(t *testing.T) {
 			}
 			b := c.Backup()
 			//lint:ignore SA1019 clients still send it
-			id, made, err := b.Create(ctx, &driver1.BackupCreateOptions{Label: "nightly", AllowInconsistent: true, Timeout: 1500 * time.Millisecond})
+			id, made, err := b.Create(ctx, &driver1.BackupCreateOptions{Label: "nightly", AllowInconsistent: true, Timeout: 90500 * time.Millisecond})
 			must(t, err)
 			if !strings.HasSuffix(string(id), "Z_nightly") || made.NumberOfFiles == 0 || made.SizeInBytes == 0 || made.PotentiallyInconsistent {
 				t.Errorf("%s %+v", id, made)

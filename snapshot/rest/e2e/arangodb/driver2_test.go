@@ -64,7 +64,7 @@ func TestDriver2(t *testing.T) {
 	if v, err := c.Version(ctx); err != nil || string(v.Version) != "3.12.5" || v.Server != "arango" {
 		t.Fatal(v, err)
 	}
-	timeout, yes := uint(3), true
+	timeout, yes := uint(90), true
 	made, err := c.BackupCreate(ctx, &driver2.BackupCreateOptions{Label: "Today's Hot Backup", Timeout: &timeout, Force: &yes, AllowInconsistent: &yes})
 	must(t, err)
 	if !strings.HasSuffix(made.ID, "Z_Today.s_Hot_Backup") || made.NumberOfFiles == 0 || made.SizeInBytes == 0 || made.NumberOfDBServers != 1 ||

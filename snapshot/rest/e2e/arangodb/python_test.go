@@ -77,7 +77,7 @@ func TestPython(t *testing.T) {
 	made := p.call("create", `{"label": "foo", "allowInconsistent": true, "force": false, "timeout": 1000}`)
 	id := made["id"].(string)
 	plain := p.call("create", `{}`)["id"].(string)
-	p.call("create", `{"force": true, "timeout": 0.5}`)
+	p.call("create", `{"force": true, "timeout": 90.5}`)
 	if all := p.call("list", "")["list"].(map[string]any); len(all) != 3 || all[id] == nil || all[plain] == nil {
 		t.Errorf("%v", all)
 	}

@@ -125,6 +125,8 @@ func TestNoSecrets(t *testing.T) {
 	must(t, s.handler.Close())
 	must(t, guarded.handler.Close())
 	must(t, s.Engine().Close())
+	// Else it removes files of its own while they are read.
+	must(t, s.Stop(t.Context()))
 	if text := log.String(); strings.Contains(text, "hunter2") || !strings.Contains(text, "refused a login") {
 		t.Errorf("logged %s", text)
 	}
