@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"gocloud.dev/blob/memblob"
 
@@ -121,6 +122,7 @@ func TestPanic(t *testing.T) {
 	w := request(h, http.MethodPost, "/_admin/backup/create", "", "x-arango-async", "store")
 	path := "/_api/job/" + w.Header().Get("x-arango-async-id")
 	for request(h, http.MethodGet, path, "").Code == http.StatusNoContent {
+		time.Sleep(time.Millisecond)
 	}
 	if w := request(h, http.MethodPut, path, ""); w.Code != http.StatusInternalServerError || strings.Contains(w.Body.String(), "secret") {
 		t.Errorf("%d %s", w.Code, w.Body)
