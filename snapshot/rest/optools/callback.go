@@ -7,7 +7,7 @@ import (
 	"github.com/holdstill/holdstill/transfer/webhook"
 )
 
-// callbackAttempts is how often a callback is sent, and callbackTimeout how long each may
+// callbackAttempts is how often a callback is sent, and callbackTimeout how long each attempt may
 // take.
 const (
 	callbackAttempts = 3
@@ -18,7 +18,7 @@ const (
 func newHooks(options Options) (*webhook.Sender, error) {
 	hooks, err := webhook.New(webhook.Options{
 		Allow: options.Callbacks, Networks: options.CallbackNetworks, Secret: options.CallbackSecret,
-		Attempts: callbackAttempts, Timeout: callbackTimeout, MinDelay: options.backoff,
+		Attempts: callbackAttempts, Timeout: options.patience, MinDelay: options.backoff,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("%w: Callbacks, CallbackNetworks or CallbackSecret: %w", ErrOptions, err)

@@ -72,6 +72,7 @@ func TestCallback(t *testing.T) {
 					t.Error(diff)
 				}
 			}
+			f.handler.work.Wait() // Close would end it
 			if err := f.handler.Close(); err != nil {
 				t.Fatal(err)
 			}
@@ -98,6 +99,7 @@ func TestCallbackOnce(t *testing.T) {
 	<-l.bodies
 	<-l.bodies
 	f.call("GET", "/api/v2/webhooks", "", 200)
+	f.handler.work.Wait() // Close would end it
 	if err := f.handler.Close(); err != nil {
 		t.Fatal(err)
 	}

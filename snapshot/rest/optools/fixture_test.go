@@ -75,7 +75,7 @@ func newFixture(t *testing.T, configure func(*Options)) *fixture {
 	}
 	options := Options{
 		Source: "documents", Store: f.store, BaseURL: "http://localhost:3000", WritesPerMinute: -1,
-		Versions: map[string]string{"tag": "2.5.0-26"}, now: f.clock.Now, backoff: time.Millisecond,
+		Versions: map[string]string{"tag": "2.5.0-26"}, now: f.clock.Now, backoff: time.Millisecond, patience: 5 * time.Minute,
 	}
 	if configure != nil {
 		configure(&options)

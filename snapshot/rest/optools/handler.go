@@ -110,6 +110,9 @@ func (o *Options) complete() error {
 	if o.backoff == 0 {
 		o.backoff = time.Second
 	}
+	if o.patience == 0 {
+		o.patience = callbackTimeout
+	}
 	return nil
 }
 

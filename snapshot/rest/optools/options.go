@@ -117,7 +117,8 @@ type Options struct {
 	// Logger hears of what is not told to a client. Default: nothing is logged.
 	Logger *slog.Logger
 
-	// now and backoff are set by tests.
-	now     func() time.Time
-	backoff time.Duration
+	// now, backoff and patience, which is how long each attempt of a callback may take, are set by tests.
+	now      func() time.Time
+	backoff  time.Duration
+	patience time.Duration
 }
