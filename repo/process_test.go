@@ -5,10 +5,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
+	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/holdstill/holdstill/chunk"
@@ -21,6 +24,8 @@ const (
 	processName = "HOLDSTILL_REPO_TEST_NAME"
 	// processCache is the folder of its index cache; none if it is not set.
 	processCache = "HOLDSTILL_REPO_TEST_CACHE"
+	// processVictim, if set, makes it go on until it is killed, or its standard input ends.
+	processVictim = "HOLDSTILL_REPO_TEST_VICTIM"
 )
 
 func TestMain(m *testing.M) {
@@ -28,6 +33,12 @@ func TestMain(m *testing.M) {
 		os.Exit(crewProcess(os.Getenv(processDir), role, os.Getenv(processName)))
 	}
 	if dir := os.Getenv(processDir); dir != "" {
+		if os.Getenv(processVictim) != "" {
+			go func() { // its parent holds the other end, and may die as well
+				_, _ = io.Copy(io.Discard, os.Stdin)
+				os.Exit(1)
+			}()
+		}
 		os.Exit(writerProcess(dir, os.Getenv(processName)))
 	}
 	os.Exit(m.Run())
@@ -73,7 +84,7 @@ func writeBeside(dir, name string) (won []string, err error) {
 	if err != nil {
 		return nil, err
 	}
-	for n := range processSnapshots {
+	for n := 0; n < processSnapshots || os.Getenv(processVictim) != ""; n++ {
 		if err := takeSnapshot(ctx, r, fmt.Sprintf("%s-%03d", name, n), processFiles(name, n), c); err != nil {
 			return won, err
 		}
@@ -181,33 +192,39 @@ func TestKilledProcess(t *testing.T) {
 	for n := range 3 {
 		cmd := exec.CommandContext(t.Context(), os.Args[0])
 		name := fmt.Sprint("victim", n)
-		cmd.Env = append(os.Environ(), processDir+"="+dir, processName+"="+name)
+		cmd.Env = append(os.Environ(), processDir+"="+dir, processName+"="+name, processVictim+"=1")
+		cmd.Stderr = os.Stderr
+		if _, err := cmd.StdinPipe(); err != nil {
+			t.Fatal(err)
+		}
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
-		exited := make(chan error, 1)
-		go func() { exited <- cmd.Wait() }()
+		var exited atomic.Bool
+		waited := make(chan error, 1)
+		go func() {
+			err := cmd.Wait()
+			exited.Store(true)
+			waited <- err
+		}()
 		// Killed in the middle of it: when some of its snapshots are there.
 		for made := 0; made < 2+n; {
+			if exited.Load() {
+				t.Fatalf("the process ended by itself after %d snapshots: %v", made, <-waited)
+			}
 			made = 0
 			for _, id := range listIDs(t, r) {
 				if strings.HasPrefix(id, name) {
 					made++
 				}
 			}
-			select {
-			case err := <-exited:
-				exited <- err // for the receive below
-				if made < 2+n {
-					t.Fatalf("the process ended by itself after %d snapshots: %v", made, err)
-				}
-			default:
-			}
 		}
-		if err := cmd.Process.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		if err := cmd.Process.Kill(); err != nil {
 			t.Fatal(err)
 		}
-		<-exited
+		if err := <-waited; err == nil || cmd.ProcessState.Exited() && runtime.GOOS != "windows" {
+			t.Fatalf("the process ended by itself: %v", err)
+		}
 		wantSound(t, r)
 		for _, id := range listIDs(t, r) {
 			if _, err := readSnapshot(t.Context(), r, id); err != nil {

@@ -229,13 +229,14 @@ func TestReadChunksEnds(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	_, err = r.ReadChunks(t.Context(), wants, ReadChunksOptions{}, func(int, []byte, error) error {
+	// Those that have read their stretch may still take their turn before they hear of it.
+	_, err = r.ReadChunks(t.Context(), wants, ReadChunksOptions{Workers: 1, Fetches: 3}, func(int, []byte, error) error {
 		mu.Lock()
 		defer mu.Unlock()
 		calls++
 		return stop
 	})
-	if !errors.Is(err, stop) || calls > 4 {
+	if !errors.Is(err, stop) || calls > 3 {
 		t.Errorf("after %d calls: %v", calls, err)
 	}
 	// So does the context, while requests hang.

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 )
 
 func hexOf(b []byte) string { return hex.EncodeToString(b) }
@@ -142,6 +143,11 @@ func TestManifestsThatCannotBeStored(t *testing.T) {
 
 // What a commit asks of the bucket, and in what order, is part of what it promises.
 func TestCommitOrderAndRequests(t *testing.T) {
+	// Under a clock that stands still no lease is renewed, however long it takes.
+	synctest.Test(t, commitOrderAndRequests)
+}
+
+func commitOrderAndRequests(t *testing.T) {
 	ctx := t.Context()
 	d := newTestDriver()
 	r := newTestRepo(t, d, Options{PackSize: 1 << 20, Uploads: 1})
