@@ -34,8 +34,8 @@ type Handler struct {
 	syncMu  sync.Mutex
 	ignored map[string]map[string]bool
 
-	// writeMu is held while a record of a backup is changed or dropped and kept so, that the
-	// store has them in the order of the changes. It is taken after syncMu and before mu.
+	// writeMu is held while a record of a backup or restore is changed or dropped and kept so,
+	// that the store has them in the order of the changes. It is taken after syncMu and before mu.
 	writeMu sync.Mutex
 
 	// mu guards the fields below. No I/O is done while it is held.

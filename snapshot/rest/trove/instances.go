@@ -2,7 +2,6 @@ package trove
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"net/http"
 	"slices"
@@ -19,30 +18,6 @@ const (
 	instanceActive = "ACTIVE"
 	instanceError  = "ERROR"
 )
-
-// restored is the record of an instance that was made from a backup.
-type restored struct {
-	ID         string    `json:"id"`
-	Name       string    `json:"name"`
-	Project    string    `json:"project"`
-	Backup     string    `json:"backup"`
-	Status     string    `json:"status"`
-	Created    time.Time `json:"created"`
-	Updated    time.Time `json:"updated"`
-	Datastore  Datastore `json:"datastore,omitzero"`
-	Flavor     string    `json:"flavor,omitempty"`
-	Volume     float64   `json:"volume,omitempty"`
-	Repository string    `json:"repository,omitempty"`
-	Job        string    `json:"job,omitempty"`
-}
-
-type restoreEntry struct {
-	restored
-	job *transfer.Job
-}
-
-// maxRestores is how many restores that have ended are kept.
-const maxRestores = 1000
 
 // instanceView is an instance in a response.
 type instanceView struct {
@@ -87,63 +62,6 @@ func (e *restored) view() instanceView {
 		v.Volume = &volumeView{e.Volume}
 	}
 	return v
-}
-
-func restoreKey(id string) string { return restorePrefix + id + recordSuffix }
-
-func (h *Handler) loadRestores(ctx context.Context) error {
-	err := h.store.each(ctx, restorePrefix, func(id string, data []byte) {
-		var r restored
-		if err := json.Unmarshal(data, &r); err != nil || r.ID != id {
-			h.opts.Logger.Warn("the record of a restore cannot be used", "instance", id, "error", err)
-			return
-		}
-		e := &restoreEntry{restored: r}
-		if r.Status == instanceBuild {
-			e.job = h.findJob(ctx, r.Repository, r.Job, transfer.KindRestore)
-		}
-		h.restores[id] = e
-	})
-	if err != nil {
-		return err
-	}
-	for _, e := range h.restores {
-		if e.Status == instanceBuild && e.job == nil {
-			e.Status, e.Updated = instanceError, time.Now().UTC()
-			if err := h.store.put(ctx, restoreKey(e.ID), &e.restored); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-// settleRestores takes over the ends of restores.
-func (h *Handler) settleRestores(ctx context.Context) error {
-	var ended []restored
-	h.mu.Lock()
-	for _, e := range h.restores {
-		if e.Status != instanceBuild || e.job == nil {
-			continue
-		}
-		status := e.job.Status()
-		if !status.State.Final() {
-			continue
-		}
-		e.Status, e.Updated = instanceActive, status.Finished
-		if status.State != transfer.StateCompleted {
-			h.opts.Logger.Error("a restore failed", "instance", e.ID, "backup", e.Backup, "error", status.Error)
-			e.Status = instanceError
-		}
-		ended = append(ended, e.restored)
-	}
-	h.mu.Unlock()
-	for i := range ended {
-		if err := h.store.put(ctx, restoreKey(ended[i].ID), &ended[i]); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 func (h *Handler) listInstances(r *request) (int, any, error) {
@@ -291,17 +209,16 @@ func (h *Handler) restore(ctx context.Context, e *restoreEntry, b *record) error
 	e.job, e.Job = job, job.ID()
 	h.mu.Lock()
 	h.restores[e.ID] = e
-	kept := e.restored
 	old := h.oldestRestore()
 	h.mu.Unlock()
 	// The restore is under way, whatever becomes of its record.
 	ctx = context.WithoutCancel(ctx)
-	err = h.store.put(ctx, restoreKey(kept.ID), &kept)
+	err = h.keepRestore(ctx, e)
 	if old != "" {
-		err = errors.Join(err, h.store.remove(ctx, restoreKey(old)))
+		err = errors.Join(err, h.forgetRestore(ctx, old))
 	}
 	if err != nil {
-		h.opts.Logger.Warn("the record of a restore is not up to date", "instance", kept.ID, "error", err)
+		h.opts.Logger.Warn("the record of a restore is not up to date", "instance", e.ID, "error", err)
 	}
 	return nil
 }
@@ -349,23 +266,4 @@ func (h *Handler) closeAfter(engine *snapshot.Engine, job *transfer.Job) {
 		}
 		end()
 	}()
-}
-
-// oldestRestore takes the oldest restore that has ended out of the book if there are too
-// many. The caller holds mu.
-func (h *Handler) oldestRestore() string {
-	if len(h.restores) <= maxRestores {
-		return ""
-	}
-	var oldest *restoreEntry
-	for _, e := range h.restores {
-		if e.Status != instanceBuild && (oldest == nil || e.Updated.Before(oldest.Updated)) {
-			oldest = e
-		}
-	}
-	if oldest == nil {
-		return ""
-	}
-	delete(h.restores, oldest.ID)
-	return oldest.ID
 }
