@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -40,7 +41,12 @@ type transactions struct {
 	all map[string]*transaction
 }
 
-const recordExt = ".json"
+// The files of records end in recordExt. While one is written its name begins with newPrefix, which no ID of a
+// transaction does.
+const (
+	recordExt = ".json"
+	newPrefix = ".new-"
+)
 
 func openTransactions(dir string, log *slog.Logger, now func() time.Time) (*transactions, error) {
 	t := &transactions{dir: dir, log: log, now: now, all: map[string]*transaction{}}
@@ -55,6 +61,13 @@ func openTransactions(dir string, log *slog.Logger, now func() time.Time) (*tran
 		return nil, err
 	}
 	for _, entry := range entries {
+		if strings.HasPrefix(entry.Name(), newPrefix) {
+			// What a crash left of a record that was being written.
+			if err := os.Remove(filepath.Join(dir, entry.Name())); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return nil, err
+			}
+			continue
+		}
 		id, ok := strings.CutSuffix(entry.Name(), recordExt)
 		if !ok {
 			continue
@@ -99,9 +112,9 @@ func (t *transactions) store(tx *transaction) error {
 	return nil
 }
 
-// replaceFile writes a file that after a crash is the old one or the new one.
+// replaceFile writes a file that after a crash is the old one or the new one, and once it has returned the new one.
 func replaceFile(path string, data []byte) (err error) {
-	f, err := os.CreateTemp(filepath.Dir(path), ".new-*")
+	f, err := os.CreateTemp(filepath.Dir(path), newPrefix+"*")
 	if err != nil {
 		return err
 	}
@@ -117,7 +130,22 @@ func replaceFile(path string, data []byte) (err error) {
 	if err = errors.Join(err, f.Close()); err != nil {
 		return err
 	}
-	return os.Rename(f.Name(), path)
+	if err := os.Rename(f.Name(), path); err != nil {
+		return err
+	}
+	return syncDir(filepath.Dir(path))
+}
+
+// syncDir makes the names in a folder durable, where the system can.
+func syncDir(dir string) error {
+	if runtime.GOOS == "windows" {
+		return nil // a folder cannot be synced there
+	}
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
 }
 
 // create adds a transaction that begins now.

@@ -155,6 +155,9 @@ func TestTimeout(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer again.Close()
+	if left, err := filepath.Glob(filepath.Join(dir, ".new-*")); err != nil || len(left) > 0 {
+		t.Errorf("%s are left of what was being written, error %v", left, err)
+	}
 	f.server.Config.Handler = again
 	if diff := cmp.Diff(want, f.call("GET", "/api/v2/webhooks/txs/short", "", 200)); diff != "" {
 		t.Error(diff)
