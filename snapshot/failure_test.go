@@ -344,7 +344,9 @@ func TestProgress(t *testing.T) {
 	e := openEngine(t, snapshot.Config{Sources: map[string]snapshot.Source{"a": &memory{files: sample()}}})
 	var phases []snapshot.Phase
 	var last snapshot.Progress
+	totals := map[int64]bool{}
 	s := create(t, e, snapshot.CreateOptions{Progress: func(p snapshot.Progress) {
+		totals[p.FilesTotal] = true
 		if len(phases) == 0 || phases[len(phases)-1] != p.Phase {
 			phases = append(phases, p.Phase)
 		}
@@ -359,6 +361,10 @@ func TestProgress(t *testing.T) {
 	}
 	if last.BytesDone != s.Stats.Bytes || last.BytesTotal != s.Stats.Bytes || last.FilesDone != s.Stats.Files || last.FilesTotal != s.Stats.Files {
 		t.Errorf("last %+v, stats %+v", last, s.Stats)
+	}
+	// A total is known or not: a share of one that grows would go back.
+	if delete(totals, 0); len(totals) != 1 {
+		t.Errorf("totals of files %v", totals)
 	}
 }
 

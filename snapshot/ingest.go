@@ -76,13 +76,18 @@ func (c *creation) ingest(ctx context.Context, files []*sourceFile) error {
 
 // plan divides the files into segments and announces how much there is to do.
 func (c *creation) plan(files []*sourceFile) []segment {
+	// All of them before any work counts as done: who is told a share sees it grow only.
+	for _, f := range files {
+		if !f.IsDir() {
+			c.track.filesTotal.Add(1)
+			c.track.bytesTotal.Add(f.Size)
+		}
+	}
 	var work []segment
 	for _, f := range files {
 		if f.IsDir() {
 			continue
 		}
-		c.track.filesTotal.Add(1)
-		c.track.bytesTotal.Add(f.Size)
 		if f.cut == nil || f.Size == 0 {
 			c.track.add(1, f.Size)
 			continue
