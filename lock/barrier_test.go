@@ -61,7 +61,7 @@ func runLitmus(store func(*uint32), barrier func()) (rounds, missed int) {
 			atomic.StoreUint32(&done.v, round)
 		}
 	})
-	for begin := time.Now(); rounds < 1_000_000 && time.Since(begin) < 400*time.Millisecond; {
+	for begin := time.Now(); rounds == 0 || rounds < 1_000_000 && time.Since(begin) < 400*time.Millisecond; {
 		rounds++
 		atomic.StoreUint32(&cell.v, 0)
 		atomic.StoreUint32(&state.v, 0)

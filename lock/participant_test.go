@@ -90,37 +90,40 @@ func three(t *testing.T, opts lock.Options) (*lock.Gate, *journal, map[string]*d
 	return g, j, dbs
 }
 
+// On the clock of a bubble: a machine that stands still for longer than MaxStall makes a freeze try again.
 func TestParticipantsFreezeInOrder(t *testing.T) {
-	g, j, _ := three(t, lock.Options{})
-	pin := func(context.Context) error { j.note("pin"); return nil }
-	for range 2 {
-		res, err := g.Freeze(t.Context(), lock.FreezeOptions{}, pin)
-		if err != nil || !res.Consistent {
-			t.Errorf("%+v, %v", res, err)
+	synctest.Test(t, func(t *testing.T) {
+		g, j, _ := three(t, lock.Options{})
+		pin := func(context.Context) error { j.note("pin"); return nil }
+		for range 2 {
+			res, err := g.Freeze(t.Context(), lock.FreezeOptions{}, pin)
+			if err != nil || !res.Consistent {
+				t.Errorf("%+v, %v", res, err)
+			}
+			if got := j.take(); got != "+a +b +c pin -c -b -a" {
+				t.Errorf("got %s", got)
+			}
 		}
-		if got := j.take(); got != "+a +b +c pin -c -b -a" {
+		if !g.Unregister("b") || g.Unregister("b") {
+			t.Error("Unregister does not tell what it did")
+		}
+		if _, err := g.Freeze(t.Context(), lock.FreezeOptions{}, pin); err != nil {
+			t.Error(err)
+		}
+		if got := j.take(); got != "+a +c pin -c -a" {
 			t.Errorf("got %s", got)
 		}
-	}
-	if !g.Unregister("b") || g.Unregister("b") {
-		t.Error("Unregister does not tell what it did")
-	}
-	if _, err := g.Freeze(t.Context(), lock.FreezeOptions{}, pin); err != nil {
-		t.Error(err)
-	}
-	if got := j.take(); got != "+a +c pin -c -a" {
-		t.Errorf("got %s", got)
-	}
-	// Without a moment of consistency nobody is bothered.
-	tx := begin(t, g)
-	if _, err := g.Freeze(t.Context(), lock.FreezeOptions{Timeout: 1, AllowInconsistent: true}, pin); err != nil {
-		t.Error(err)
-	}
-	tx.End()
-	if got := j.take(); got != "pin" {
-		t.Errorf("got %s", got)
-	}
-	usable(t, g)
+		// Without a moment of consistency nobody is bothered.
+		tx := begin(t, g)
+		if _, err := g.Freeze(t.Context(), lock.FreezeOptions{Timeout: 1, AllowInconsistent: true}, pin); err != nil {
+			t.Error(err)
+		}
+		tx.End()
+		if got := j.take(); got != "pin" {
+			t.Errorf("got %s", got)
+		}
+		usable(t, g)
+	})
 }
 
 func TestRegister(t *testing.T) {

@@ -64,7 +64,7 @@ func TestIfNotExistAmongProcesses(t *testing.T) {
 	outputs := make([]string, processes)
 	var wg sync.WaitGroup
 	for i := range processes {
-		wg.Go(func() { outputs[i] = runChild(t, fmt.Sprintf("race %d %d %s", i, keys, dir)) })
+		wg.Go(func() { outputs[i] = runChild(t, fmt.Sprintf("race %d %d in %s", i, keys, dir)) })
 	}
 	wg.Wait()
 	winners := map[string]string{}
@@ -106,9 +106,9 @@ func TestChildProcess(t *testing.T) {
 	task := strings.SplitN(os.Getenv(childEnv), " ", 2)
 	switch task[0] {
 	case "race":
+		numbers, dir, _ := strings.Cut(task[1], " in ") // the name of a folder may hold blanks
 		var id, keys int
-		var dir string
-		if _, err := fmt.Sscan(task[1], &id, &keys, &dir); err != nil {
+		if _, err := fmt.Sscan(numbers, &id, &keys); err != nil {
 			t.Fatal(err)
 		}
 		bkt := openWith(t, dir, nil, osFileOps())
