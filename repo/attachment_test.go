@@ -217,11 +217,7 @@ func TestSessionAttachments(t *testing.T) {
 			case "suspend":
 				err = s.Suspend(ctx)
 			case "crash":
-				for key := range d.objects {
-					if strings.HasPrefix(key, sessionPrefix) {
-						delete(d.objects, key)
-					}
-				}
+				d.vanish(s)
 				want["a"] = "two"
 			}
 			if err != nil {

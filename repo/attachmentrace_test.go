@@ -93,9 +93,7 @@ func TestReserveClears(t *testing.T) {
 	r := newTestRepo(t, d, Options{})
 	a := newRival(t, r, "s", "of a")
 	a.attach("s", "other", "of a")
-	for _, key := range d.keys(sessionPrefix) { // a collection has given it up
-		delete(d.objects, key)
-	}
+	d.vanish(a.Session)
 	b := newRival(t, r, "s", "of b")
 	b.commit(nil)
 	if diff := cmp.Diff(map[string]string{"log": "of b"}, attached(t, r, "s")); diff != "" {

@@ -101,6 +101,12 @@ func (d *testDriver) put(key string, data []byte) {
 	d.objects[key] = data
 }
 
+func (d *testDriver) remove(key string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	delete(d.objects, key)
+}
+
 // take returns what was asked since the last take.
 func (d *testDriver) take() []op {
 	d.mu.Lock()

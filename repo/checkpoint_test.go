@@ -97,7 +97,7 @@ func TestSuspendKeepsWhatIsDurable(t *testing.T) {
 		return nil
 	})
 	second := addNoise(t, s, 2, 5000)
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute) // not to hang for ever
 	defer cancel()
 	if err := s.Suspend(ctx); err != nil {
 		t.Fatal(err)

@@ -77,6 +77,18 @@ func mustSession(t testing.TB, r *Repository) *Session {
 	return s
 }
 
+// vanish does to a session what the end of its process does, and a collection that gives it up: its
+// lease is gone and is not renewed any more, and nothing is cleaned up.
+func (d *testDriver) vanish(s *Session) {
+	s.lease.token <- struct{}{}
+	defer func() { <-s.lease.token }()
+	s.lease.timer.Stop()
+	s.lease.timer = nil
+	for _, key := range d.keys(leaseKey(s.lease.id)) {
+		d.remove(key)
+	}
+}
+
 // mustWriter returns a writer that is closed when the test has ended.
 func mustWriter(t testing.TB, s *Session) *Writer {
 	t.Helper()
