@@ -129,12 +129,18 @@ func TestDirIdentity(t *testing.T) {
 	if s, err := stampOpen(f); err != nil || !s.same(first) {
 		t.Errorf("open it is another: %+v, %v", s, err)
 	}
-	later := first.modTime.Add(time.Nanosecond * 100)
+	// Further off than the file system counts.
+	later := first.modTime.Add(time.Hour)
 	if err := os.Chtimes(path, later, later); err != nil {
 		t.Fatal(err)
 	}
 	if s, err := stampPath(path); err != nil || s.identity() == first.identity() || s.same(first) {
 		t.Errorf("touched it is the same: %q, %v", s.identity(), err)
+	}
+	touched := first
+	touched.modTime = touched.modTime.Add(time.Nanosecond)
+	if touched.identity() == first.identity() || touched.same(first) {
+		t.Errorf("touched a nanosecond later it is the same: %q", touched.identity())
 	}
 	// An inode that is used again.
 	again := first

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -32,7 +33,7 @@ func (c countdown) Err() error {
 
 func TestDirCancelledAtEachMoment(t *testing.T) {
 	dir := newDirFolder(t)
-	putFile(t, dir, "large.db", text(40, 13<<20))
+	putFile(t, dir, "large.db", pages(40, 13<<20))
 	resumed := 0
 	s := newDir(t, dir, snapshot.DirOptions{Hint: lsm, Quiesce: func(context.Context) (func(), error) {
 		resumed--
@@ -133,6 +134,17 @@ func TestDirFlushAndQuiesce(t *testing.T) {
 	}
 }
 
+// stamped gives a file or folder the n-th of some times long past. Where the system's clock for
+// files stands still for milliseconds at a time, two changes would otherwise bear one time, and
+// nobody could see the second.
+func stamped(t *testing.T, path string, n int) {
+	t.Helper()
+	when := time.Date(2021, 5, 6, 7, 8, n, 0, time.UTC)
+	if err := os.Chtimes(path, when, when); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // The Hint is asked between the first look at a file and the link or copy, so a
 // change made there falls into the gap.
 func TestDirFilesThatMoveDuringThePin(t *testing.T) {
@@ -180,11 +192,13 @@ func TestDirFilesThatMoveDuringThePin(t *testing.T) {
 				dir := newDirFolder(t)
 				want := dirFiles()
 				changes := 0
+				stamped(t, dir, changes)
 				s := newDir(t, dir, snapshot.DirOptions{Hint: func(name string) snapshot.Hint {
 					// CURRENT comes after the tables and before all others.
 					if (name == "CURRENT" || name == "main.db" || name == "000002.sst") && changes < times {
 						changes++
 						change(t, dir, uint64(changes), want)
+						stamped(t, dir, changes)
 					}
 					return lsm(name)
 				}})
@@ -240,11 +254,12 @@ func (a asked) Err() error {
 // the new end. The context is asked before each part is copied.
 func TestDirFileIsWrittenToDuringItsCopy(t *testing.T) {
 	const size = 9 << 20
-	old, now := text(81, size), text(82, size)
+	old, now := pages(81, size), pages(82, size)
 	mid := 0
 	for n := 1; ; n++ {
 		dir := filepath.Join(t.TempDir(), "data")
 		putFile(t, dir, "main.db", old)
+		stamped(t, filepath.Join(dir, "main.db"), 0)
 		s := newDir(t, dir, snapshot.DirOptions{Hint: lsm})
 		calls := 0
 		v, err := s.Pin(asked{t.Context(), func() {
