@@ -25,7 +25,7 @@ func TestPlainTarReadsAnExport(t *testing.T) {
 		}
 		return string(out)
 	}
-	run("tar", "-xzf", "-")
+	run("tar", "-xpzf", "-") // with p whatever the umask
 	for name, f := range archiveFiles() {
 		if f.Mode.IsDir() {
 			continue
