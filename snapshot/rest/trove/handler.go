@@ -23,11 +23,11 @@ type Handler struct {
 	// engines are all that make backups, by the IDs of their repositories.
 	engines map[string]*snapshot.Engine
 
-	// life ends with Close, and remote counts the repositories of other regions that are
-	// open until then, or until what is restored from them is.
+	// life ends with Close, and watched counts the restores whose end is waited for until then.
+	// The repositories of other regions that they read are open for as long.
 	life    context.Context
 	endLife context.CancelCauseFunc
-	remote  sync.WaitGroup
+	watched sync.WaitGroup
 
 	// syncMu is held while records are compared with repositories, and while snapshots are
 	// deleted. ignored, which it guards, has the snapshots that are no backups, by repository.
@@ -76,11 +76,15 @@ func New(ctx context.Context, engine *snapshot.Engine, opts Options) (*Handler, 
 		h.endLife(err)
 		return nil, err
 	}
+	for _, job := range h.restoring() {
+		h.watch(job, nil)
+	}
 	return h, nil
 }
 
 // Close ends the restores of backups of other regions that are under way and waits until
-// they have cleaned up. Backups and other restores go on, as jobs of their engines; a new
+// they have cleaned up and their end is kept, for a minute at most where the store of the
+// records does not answer. Backups and other restores go on, as jobs of their engines; a new
 // Handler with the same records knows them. Requests are answered with 503 afterwards. A
 // second call does nothing.
 func (h *Handler) Close() error {
@@ -88,7 +92,7 @@ func (h *Handler) Close() error {
 	h.closed = true
 	h.mu.Unlock()
 	h.endLife(errClosed)
-	h.remote.Wait()
+	h.watched.Wait()
 	return nil
 }
 

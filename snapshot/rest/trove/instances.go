@@ -203,9 +203,6 @@ func (h *Handler) restore(ctx context.Context, e *restoreEntry, b *record) error
 		}
 		return err
 	}
-	if b.State == stateRestored {
-		h.closeAfter(engine, job)
-	}
 	e.job, e.Job = job, job.ID()
 	h.mu.Lock()
 	h.restores[e.ID] = e
@@ -220,6 +217,10 @@ func (h *Handler) restore(ctx context.Context, e *restoreEntry, b *record) error
 	if err != nil {
 		h.opts.Logger.Warn("the record of a restore is not up to date", "instance", e.ID, "error", err)
 	}
+	if b.State != stateRestored {
+		engine = nil
+	}
+	h.watch(job, engine)
 	return nil
 }
 
@@ -239,31 +240,4 @@ func (h *Handler) startRestore(ctx context.Context, engine *snapshot.Engine, b *
 		return nil, fail(http.StatusConflict, "Unable to create instance from backup %s: another restore is under way for the same place.", b.ID)
 	}
 	return job, err
-}
-
-// closeAfter closes an engine when its job has ended, or the Handler is closed.
-func (h *Handler) closeAfter(engine *snapshot.Engine, job *transfer.Job) {
-	end := func() {
-		if err := engine.Close(); err != nil {
-			h.opts.Logger.Warn("the repository of another region was not closed well", "error", err)
-		}
-	}
-	h.mu.Lock()
-	closed := h.closed
-	if !closed {
-		h.remote.Add(1)
-	}
-	h.mu.Unlock()
-	if closed {
-		end()
-		return
-	}
-	go func() {
-		defer h.remote.Done()
-		select {
-		case <-job.Done():
-		case <-h.life.Done():
-		}
-		end()
-	}()
 }

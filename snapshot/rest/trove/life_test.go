@@ -63,6 +63,9 @@ func TestCloseEndsRemoteRestores(t *testing.T) {
 	if data, err := os.ReadFile(filepath.Join(top, "live", "rows")); err != nil || string(data) != "old" {
 		t.Errorf("%q, %v", data, err)
 	}
+	if data, err := f.records.ReadAll(t.Context(), "restore/"+instance+".json"); err != nil || !strings.Contains(string(data), `"status":"ERROR"`) {
+		t.Errorf("%s, %v", data, err)
+	}
 	f.open()
 	if got := f.must(http.StatusOK, "GET", "/v1.0/p1/instances/"+instance, nil).body["instance"].(map[string]any); got["status"] != "ERROR" {
 		t.Errorf("%v", got)

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/holdstill/holdstill/snapshot"
 	"github.com/holdstill/holdstill/transfer"
 )
 
@@ -127,6 +128,57 @@ func (h *Handler) forgetRestore(ctx context.Context, id string) error {
 	h.writeMu.Lock()
 	defer h.writeMu.Unlock()
 	return h.store.remove(ctx, restoreKey(id))
+}
+
+// restoring returns the jobs of the restores that are under way.
+func (h *Handler) restoring() (jobs []*transfer.Job) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, e := range h.restores {
+		if e.Status == instanceBuild && e.job != nil {
+			jobs = append(jobs, e.job)
+		}
+	}
+	return jobs
+}
+
+// settleTime is how long it may take to keep the ends of restores when nobody waits for it.
+const settleTime = time.Minute
+
+// watch keeps how a restore ended as soon as it has, also if nobody asks: a process that comes later knows it from the
+// record. An engine of another region, if there is one, is closed then, or when the Handler is.
+func (h *Handler) watch(job *transfer.Job, remote *snapshot.Engine) {
+	end := func() {
+		if remote == nil {
+			return
+		}
+		if err := remote.Close(); err != nil {
+			h.opts.Logger.Warn("the repository of another region was not closed well", "error", err)
+		}
+	}
+	h.mu.Lock()
+	closed := h.closed
+	if !closed {
+		h.watched.Add(1)
+	}
+	h.mu.Unlock()
+	if closed {
+		end()
+		return
+	}
+	go func() {
+		defer h.watched.Done()
+		select {
+		case <-job.Done():
+		case <-h.life.Done():
+		}
+		end()
+		ctx, cancel := context.WithTimeout(context.Background(), settleTime)
+		defer cancel()
+		if err := h.settleRestores(ctx); err != nil {
+			h.opts.Logger.Warn("the end of a restore is not kept yet", "error", err)
+		}
+	}()
 }
 
 // oldestRestore takes the oldest restore that has ended out of the book if there are too

@@ -88,6 +88,38 @@ func TestRestoreEndsBeforeItsRecord(t *testing.T) {
 	}
 }
 
+// A restore ends while nobody asks for its instance: the record says so all the same, also where the handler is another
+// one by then.
+func TestEndOfRestoreIsKeptUnasked(t *testing.T) {
+	for _, reopened := range []bool{false, true} {
+		f, records := hookedRecords(t)
+		id := f.completed("one", nil)
+		release := make(chan struct{})
+		restore := f.opts.Restore
+		f.opts.Restore = func(ctx context.Context, r trove.RestoreRequest) (snapshot.RestoreOptions, error) {
+			opts, err := restore(ctx, r)
+			opts.Progress = func(snapshot.Progress) { <-release }
+			return opts, err
+		}
+		f.open()
+		made := f.must(http.StatusOK, "POST", "/v1.0/p1/instances", restoreBody(id)).body["instance"].(map[string]any)["id"].(string)
+		if reopened {
+			f.open()
+		}
+		close(release)
+		for {
+			data, err := records.ReadAll(t.Context(), "restore/"+made+".json")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if strings.Contains(string(data), `"status":"ACTIVE"`) {
+				break
+			}
+			time.Sleep(time.Millisecond)
+		}
+	}
+}
+
 // The end of a restore cannot be kept when it is first asked for, and is later.
 func TestEndOfRestoreIsKeptLater(t *testing.T) {
 	f, records := hookedRecords(t)
