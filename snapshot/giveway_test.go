@@ -34,7 +34,9 @@ func TestGiveWayAsksThePoller(t *testing.T) {
 	defer out.Close()
 	g := newGiveWay(1, &turns{start: time.Now()})
 	defer g.close()
-	for round := range int64(100) {
+	const rounds = 100
+	late := 0
+	for round := range int64(rounds) {
 		time.Sleep(2 * askEvery) // the reader waits again, and the next turn is due
 		if _, err := out.Write([]byte{0}); err != nil {
 			t.Fatal(err)
@@ -44,9 +46,20 @@ func TestGiveWayAsksThePoller(t *testing.T) {
 		for range 3 {
 			runtime.Gosched()
 		}
-		if got := seen.Load(); got != round+1 {
-			t.Fatalf("after %d bytes and as many yields the reader has seen %d", round+1, got)
+		if seen.Load() == round+1 {
+			continue
 		}
+		// The runtime's monitor may have taken the news of the poller and stand still with it,
+		// or the collector have had the turn. It must not be the rule.
+		late++
+		for end := time.Now().Add(time.Minute); seen.Load() <= round; time.Sleep(time.Millisecond) {
+			if time.Now().After(end) {
+				t.Fatalf("after %d bytes the reader has seen %d", round+1, seen.Load())
+			}
+		}
+	}
+	if late > rounds/2 {
+		t.Errorf("in %d of %d rounds the reader had not run after a yield", late, rounds)
 	}
 }
 
