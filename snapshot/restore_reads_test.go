@@ -28,30 +28,40 @@ type distant struct {
 	// requests and bytes are of reads of packs, most is how many were under way at once.
 	requests, under, most int
 	bytes                 int64
+	// met is closed once as many were under way at once as are looked for.
+	met  chan struct{}
+	once sync.Once
 }
 
-func newDistant(t testing.TB, inner *blob.Bucket, delay time.Duration) (*distant, *blob.Bucket) {
-	d := &distant{}
+// newDistant has each read of a pack wait a while for others, until so many were under way at
+// once: whoever makes as many requests at once is seen to, however slow the machine.
+func newDistant(t testing.TB, inner *blob.Bucket, together int) (*distant, *blob.Bucket) {
+	d := &distant{met: make(chan struct{})}
 	b := newHooked(t, inner)
 	b.Hook(func(ctx context.Context, r repotest.Request) error {
 		if r.Verb != repotest.VerbRead {
 			return nil
 		}
-		if strings.HasPrefix(r.Key, "pack/") {
-			d.mu.Lock()
-			d.requests++
-			d.under++
-			d.most = max(d.most, d.under)
-			d.bytes += r.Length
-			d.mu.Unlock()
-			defer func() {
-				d.mu.Lock()
-				d.under--
-				d.mu.Unlock()
-			}()
+		if !strings.HasPrefix(r.Key, "pack/") {
+			return nil
 		}
+		d.mu.Lock()
+		d.requests++
+		d.under++
+		d.bytes += r.Length
+		if d.most = max(d.most, d.under); d.under == together {
+			d.once.Do(func() { close(d.met) })
+		}
+		d.mu.Unlock()
+		defer func() {
+			d.mu.Lock()
+			d.under--
+			d.mu.Unlock()
+		}()
 		select {
-		case <-time.After(delay):
+		case <-d.met:
+			return nil
+		case <-time.After(300 * time.Millisecond):
 			return nil
 		case <-ctx.Done():
 			return ctx.Err()
@@ -120,7 +130,7 @@ func TestRestoreReadsPacksOnce(t *testing.T) {
 		t.Fatalf("nothing is stored as a difference: %+v", second.Stats)
 	}
 	for id, size := range map[string]int64{first.ID: firstSize, second.ID: stored()} {
-		d, bucket := newDistant(t, bucket, 3*time.Millisecond)
+		d, bucket := newDistant(t, bucket, 4)
 		far := openEngine(t, snapshot.Config{Bucket: bucket, Options: options})
 		to := filepath.Join(t.TempDir(), "to")
 		result, err := far.Restore(t.Context(), id, snapshot.RestoreOptions{To: to, Source: "kv"})
@@ -132,6 +142,7 @@ func TestRestoreReadsPacksOnce(t *testing.T) {
 			generation = 1
 		}
 		wantFiles(t, to, manyFiles(generation))
+		d.mu.Lock()
 		if d.bytes > size*105/100 {
 			t.Errorf("generation %d: read %d bytes in %d requests, of %d in packs", generation, d.bytes, d.requests, size)
 		}
@@ -141,6 +152,7 @@ func TestRestoreReadsPacksOnce(t *testing.T) {
 		if result.BytesFetched <= 0 || result.BytesFetched > d.bytes {
 			t.Errorf("result %+v, the store sent %d bytes", result, d.bytes)
 		}
+		d.mu.Unlock()
 	}
 }
 
