@@ -35,7 +35,7 @@ func (f *countedFS) Pin(context.Context) (*View, error) { return &View{FS: f}, n
 // With a cache for the index a snapshot notes what it has stored, again and again: so its
 // session holds few chunks, and the work of one that failed is not lost.
 func TestCreateNotesWhatItStores(t *testing.T) {
-	const files = 300
+	const files = 600 // many more than what can be on its way at any time
 	source := &countedFS{MapFS: make(fstest.MapFS)}
 	for n := range files {
 		rng := rand.NewChaCha8([32]byte{byte(n), byte(n >> 8)})

@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -31,8 +32,15 @@ func pullThePlug(t *testing.T) {
 		t.Fatal(err, closeErr)
 	}
 	for _, args := range [][]string{{"umount", dir}, {"mount", "-o", "loop", filepath.Join(filepath.Dir(dir), "image"), dir}} {
-		if out, err := exec.Command(args[0], args[1:]...).CombinedOutput(); err != nil {
-			t.Fatalf("%q: %v: %s", args, err, out)
+		// Others may look at what is mounted, and the system lets go of the image a moment later.
+		for end := time.Now().Add(time.Minute); ; time.Sleep(100 * time.Millisecond) {
+			out, err := exec.Command(args[0], args[1:]...).CombinedOutput()
+			if err == nil {
+				break
+			}
+			if time.Now().After(end) {
+				t.Fatalf("%q: %v: %s", args, err, out)
+			}
 		}
 	}
 }
