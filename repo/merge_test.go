@@ -16,7 +16,8 @@ import (
 func TestIndexesMergeBesideReaders(t *testing.T) {
 	d := newTestDriver()
 	r := newTestRepo(t, d, Options{})
-	reader := openTestRepo(t, d.bucket(t), Options{})
+	bucket := d.bucket(t)
+	reader := openTestRepo(t, bucket, Options{})
 	mustSnapshot(t, r, "s-first", smallFiles(0), r.Gear())
 	var writers, readers sync.WaitGroup
 	stop := make(chan struct{})
@@ -28,7 +29,11 @@ func TestIndexesMergeBesideReaders(t *testing.T) {
 					return
 				default:
 				}
-				fresh := openTestRepo(t, d.bucket(t), Options{})
+				fresh, err := Open(t.Context(), bucket, variant(Options{}))
+				if err != nil {
+					t.Error(err)
+					return
+				}
 				for _, r := range []*Repository{reader, fresh} {
 					for id, err := range r.IDs(t.Context()) {
 						if err != nil {
@@ -41,6 +46,9 @@ func TestIndexesMergeBesideReaders(t *testing.T) {
 						}
 					}
 				}
+				if err := fresh.Close(); err != nil {
+					t.Error(err)
+				}
 				report, err := reader.Check(t.Context(), CheckOptions{})
 				if err != nil || !report.OK() {
 					t.Errorf("Check beside writers: %v %v", err, report)
@@ -49,12 +57,13 @@ func TestIndexesMergeBesideReaders(t *testing.T) {
 		})
 	}
 	const each = 2*mergeCount + 3
+	cut := fixedCutter(t, 512)
 	for n := range 3 {
 		mine := openTestRepo(t, d.bucket(t), Options{})
 		writers.Go(func() {
 			for i := range each {
 				files := map[string][]byte{"f": rowData(uint64(n*1000+i+1), 3000)}
-				if err := takeSnapshot(t.Context(), mine, fmt.Sprintf("s%d-%d", n, i), files, fixedCutter(t, 512)); err != nil {
+				if err := takeSnapshot(t.Context(), mine, fmt.Sprintf("s%d-%d", n, i), files, cut); err != nil {
 					t.Error(err)
 				}
 			}
