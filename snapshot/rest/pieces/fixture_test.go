@@ -7,9 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"path"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -40,6 +42,13 @@ func (f *files) Pin(context.Context) (*snapshot.View, error) {
 	for name, file := range f.fs {
 		c := *file
 		frozen[name] = &c
+		// Without an entry a folder has the mode 0555, and what is restored to it can be removed by root alone.
+		for folder := path.Dir(name); ; folder = path.Dir(folder) {
+			frozen[folder] = &fstest.MapFile{Mode: fs.ModeDir | 0o755}
+			if folder == "." {
+				break
+			}
+		}
 	}
 	hold := f.hold
 	return &snapshot.View{FS: frozen, Settle: func(ctx context.Context) error {

@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -39,8 +41,10 @@ type source struct {
 
 func (s *source) Pin(ctx context.Context) (*snapshot.View, error) {
 	s.mu.Lock()
-	hold, err, files := s.hold, s.err, s.files
+	hold, err, files := s.hold, s.err, maps.Clone(s.files)
 	s.mu.Unlock()
+	// Without an entry a folder has the mode 0555, and what is restored to it can be removed by root alone.
+	files["."] = &fstest.MapFile{Mode: fs.ModeDir | 0o755}
 	if hold != nil {
 		select {
 		case <-hold:

@@ -24,12 +24,15 @@ type Checker struct {
 	t        testing.TB
 	doc      map[string]any
 	compiler *jsonschema.Compiler
+	// serving counts the requests whose answers are not compared yet.
+	serving sync.WaitGroup
 	// mu guards compiler and seen.
 	mu   sync.Mutex
 	seen map[string]bool
 }
 
-// New reads a document, and compiles every schema in its responses and requests.
+// New reads a document, and compiles every schema in its responses and requests. The test's end waits until all answers
+// are compared: close the server before, by a Cleanup that is registered after New or by itself.
 func New(t testing.TB, document []byte) *Checker {
 	t.Helper()
 	parsed, err := jsonschema.UnmarshalJSON(bytes.NewReader(document))
@@ -40,6 +43,7 @@ func New(t testing.TB, document []byte) *Checker {
 	if version, _ := c.doc["openapi"].(string); !strings.HasPrefix(version, "3.1.") {
 		t.Fatalf("the document is of OpenAPI %q, not 3.1", version)
 	}
+	t.Cleanup(c.serving.Wait)
 	c.compiler.DefaultDraft(jsonschema.Draft2020)
 	c.compiler.AssertFormat()
 	if err := c.compiler.AddResource(address, parsed); err != nil {
@@ -106,6 +110,8 @@ func (c *Checker) Unseen() (routes []string) {
 // they have it. For a route that is not in the document the answer must be an error.
 func (c *Checker) Handler(next http.Handler, base string) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		c.serving.Add(1)
+		defer c.serving.Done()
 		path := strings.TrimPrefix(r.URL.Path, base)
 		// Before the answer: a client may have all of it before the handler returns, and ask Unseen.
 		c.see(r.Method, path)
