@@ -352,7 +352,12 @@ func (b *manifestBatch) flush(ctx context.Context) bool {
 	items := b.items
 	b.items, b.limit = nil, min(2*b.limit, maxManifestBatch)
 	var verdicts map[sessionID]bool
-	for _, item := range items {
+	for i, item := range items {
+		if i > 0 && ctx.Err() != nil {
+			// Without a word the listing would pass for a whole one.
+			b.yield(nil, endedError(ctx, "list", snapshotPrefix, context.Cause(ctx)))
+			return false
+		}
 		err := item.err
 		if err == nil && verdicts == nil && !b.repo.knownToCount(item.Session) {
 			var view *garbageView
@@ -368,11 +373,12 @@ func (b *manifestBatch) flush(ctx context.Context) bool {
 		}
 		switch {
 		case err != nil:
-			if !b.yield(nil, err) || ctx.Err() != nil {
+			ended := ctx.Err() != nil && errors.Is(err, ctx.Err())
+			if !b.yield(nil, err) || ended {
 				return false
 			}
 		case ok:
-			if !b.yield(item.Manifest, nil) || ctx.Err() != nil {
+			if !b.yield(item.Manifest, nil) {
 				return false
 			}
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -107,5 +108,59 @@ func TestCacheCountsItsOwnRoom(t *testing.T) {
 	}
 	if n := len(c.byID); n > 1<<20/100 {
 		t.Errorf("%d chunks of a byte are in a cache of a MiB", n)
+	}
+}
+
+// A listing that its context has cut short does not pass for a whole one.
+func TestListingsSayThatTheyWereCutShort(t *testing.T) {
+	r := newTestRepo(t, newTestDriver(), Options{})
+	var ids []string
+	for n := range 9 {
+		id := fmt.Sprint("s", n)
+		ids = append(ids, id)
+		mustSnapshot(t, r, id, map[string][]byte{"f": noiseData(uint64(n), 500)}, fixedCutter(t, 512))
+		wantErr(t, "register", r.PutRemote(t.Context(), Remote{Location: "S3:b", Snapshot: &Manifest{ID: "remote-" + id, Created: testTime}}), nil)
+	}
+	// Of a session that this Repository did not see, so that it has to ask which of them count.
+	r = openTestRepo(t, r.store.bucket, Options{})
+	given := func(yield func(string, error) bool) {
+		for _, id := range ids {
+			if !yield(id, nil) {
+				return
+			}
+		}
+	}
+	for name, list := range map[string]func(ctx context.Context, each func(error)){
+		"Manifests":        func(ctx context.Context, each func(error)) { eachOf(r.Manifests(ctx), each) },
+		"ManifestsReverse": func(ctx context.Context, each func(error)) { eachOf(r.ManifestsReverse(ctx), each) },
+		"ManifestsOf":      func(ctx context.Context, each func(error)) { eachOf(r.ManifestsOf(ctx, given), each) },
+		"Remotes":          func(ctx context.Context, each func(error)) { eachOf(r.Remotes(ctx), each) },
+	} {
+		for after := 1; after <= len(ids); after++ {
+			cause := errors.New("the operator pressed stop")
+			ctx, cancel := context.WithCancelCause(t.Context())
+			listed, failed := 0, 0
+			list(ctx, func(err error) {
+				if err != nil {
+					if failed++; !errors.Is(err, cause) && !errors.Is(err, context.Canceled) {
+						t.Errorf("%s, cancelled after %d: %v", name, after, err)
+					}
+					return
+				}
+				if listed++; listed == after {
+					cancel(cause)
+				}
+			})
+			cancel(nil)
+			if listed != after || failed > 1 || failed == 0 && listed < len(ids) {
+				t.Errorf("%s, cancelled after %d: %d were listed, with %d errors", name, after, listed, failed)
+			}
+		}
+	}
+}
+
+func eachOf[T any](seq iter.Seq2[T, error], each func(error)) {
+	for _, err := range seq {
+		each(err)
 	}
 }

@@ -115,7 +115,8 @@ func (r *Repository) Remotes(ctx context.Context) iter.Seq2[*Remote, error] {
 			if errors.Is(err, ErrNotFound) {
 				return nil // deleted meanwhile
 			}
-			if !yield(remote, err) || ctx.Err() != nil {
+			ended := ctx.Err() != nil && errors.Is(err, ctx.Err())
+			if !yield(remote, err) || ended {
 				return errStopWalk
 			}
 			return nil
