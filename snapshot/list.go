@@ -129,8 +129,9 @@ func (e *Engine) List(ctx context.Context, filter Filter) iter.Seq2[*Snapshot, e
 			return
 		}
 		defer done()
-		skip, found := filter.Offset, 0
+		skip, found, told := filter.Offset, 0, false
 		for s, err := range e.picked(ctx, &filter) {
+			told = told || err != nil && ctx.Err() != nil
 			if err == nil && skip > 0 {
 				skip--
 				continue
@@ -143,6 +144,10 @@ func (e *Engine) List(ctx context.Context, filter Filter) iter.Seq2[*Snapshot, e
 					return
 				}
 			}
+		}
+		// Wherever the context ended it, it must not look like the end of the list.
+		if err := context.Cause(ctx); err != nil && !told {
+			yield(nil, err)
 		}
 	}
 }

@@ -214,6 +214,39 @@ func TestDeleteTree(t *testing.T) {
 	}
 }
 
+// A listing that its context ends is never taken for a whole one, wherever it was just then.
+func TestListIsNotCutShortInSilence(t *testing.T) {
+	e := openEngine(t, snapshot.Config{})
+	commitNamed(t, e, snapshot.Snapshot{ID: "a"})
+	for _, id := range []string{"b", "c"} {
+		if err := e.Repository().PutRemote(t.Context(), repo.Remote{Location: "local:/there", Snapshot: &snapshot.Snapshot{ID: id}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, at := range []string{"a", "b", "c"} {
+		for _, filter := range []snapshot.Filter{{Registered: true}, {Registered: true, NewestFirst: true}, {Registered: true, Order: snapshot.OrderCreated}} {
+			ctx, cancel := context.WithCancelCause(t.Context())
+			why := errors.New("enough")
+			filter.Match = func(s *snapshot.Snapshot) bool {
+				if s.ID == at {
+					cancel(why)
+				}
+				return true
+			}
+			var errs []error
+			for _, err := range e.List(ctx, filter) {
+				if err != nil {
+					errs = append(errs, err)
+				}
+			}
+			cancel(nil)
+			if len(errs) != 1 || !errors.Is(errs[0], why) && !errors.Is(errs[0], context.Canceled) {
+				t.Errorf("ended at %s, %+v: errors %v", at, filter, errs)
+			}
+		}
+	}
+}
+
 // Imported descriptions may claim anything, also that two snapshots are each other's parent.
 func TestDeleteTreeInACircle(t *testing.T) {
 	e := openEngine(t, snapshot.Config{})
