@@ -5,8 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
+	"syscall"
 
 	"github.com/holdstill/holdstill/snapshot"
 )
@@ -39,8 +42,31 @@ func exportSnapshot(ctx context.Context, c *call) (err error) {
 	if err = errors.Join(err, statErr, f.Close()); err != nil {
 		return errors.Join(err, os.Remove(c.to))
 	}
+	// The archive is whole and stays, but what is not durable is not reported as done.
+	if err := syncFolder(filepath.Dir(c.to)); err != nil {
+		return fmt.Errorf("%s is written, and may be gone after a loss of power: %w", c.to, err)
+	}
 	fmt.Fprintf(c.out, "Exported %s to %s, %s.\n", id, c.to, size(info.Size()))
 	return nil
+}
+
+// syncFolder makes the entry of a new file durable, where the system can.
+func syncFolder(path string) error {
+	if runtime.GOOS == "windows" {
+		return nil // it has no call for that
+	}
+	d, err := os.Open(path)
+	if errors.Is(err, fs.ErrPermission) {
+		return nil // one may write in it and not read it
+	}
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	if err := d.Sync(); !errors.Is(err, syscall.EINVAL) && !errors.Is(err, errors.ErrUnsupported) {
+		return err
+	}
+	return nil // nor have some file systems
 }
 
 func importNeeds(c *call) error {
