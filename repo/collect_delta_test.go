@@ -42,7 +42,7 @@ func TestCollectManyPacksOfDeltas(t *testing.T) {
 	cut := fixedCutter(t, 4096)
 	base := noiseData(1, 20_000)
 	mustSnapshot(t, r, "s", map[string][]byte{"f": base}, cut)
-	n := 5 * runtime.GOMAXPROCS(0)
+	n := 5 * runtime.GOMAXPROCS(0) // twice as many as that are read at once
 	for i := range n {
 		mustDeltaSnapshot(t, r, fmt.Sprint("d", i), map[string][]byte{"f": edited(base, 100+i)}, "s", cut)
 	}

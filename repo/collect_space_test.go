@@ -9,8 +9,8 @@ import (
 	"github.com/holdstill/holdstill/chunk"
 )
 
-// need is what the snapshots need at least: the frames of their chunks, those that differences
-// build on included, with a record for each.
+// needOf is what the snapshots need at least: the frames of their chunks, those that differences
+// build on included, with a record for each, and the base's ID for each difference.
 func needOf(t testing.TB, r *Repository) (need int64) {
 	t.Helper()
 	c := &collector{repo: r, opts: CollectOptions{}, result: &CollectResult{}}
@@ -20,6 +20,11 @@ func needOf(t testing.TB, r *Repository) (need int64) {
 	}
 	for i := range m.packs {
 		need += m.packs[i].live + int64(m.packs[i].records)*packRecordSize
+	}
+	for _, f := range m.flags {
+		if f&markKept != 0 && f&markDelta != 0 {
+			need += packBaseSize
+		}
 	}
 	return need
 }
