@@ -128,8 +128,12 @@ func TestConcurrentCallers(t *testing.T) {
 					if r.code == http.StatusNotFound {
 						break // with its parent, by somebody else
 					}
-					status := r.body["backup"].(map[string]any)["status"]
-					if status == "COMPLETED" || status == "FAILED" {
+					got, ok := r.body["backup"].(map[string]any)
+					if !ok {
+						t.Errorf("%d %s", r.code, r.raw)
+						return
+					}
+					if got["status"] != "NEW" && got["status"] != "BUILDING" {
 						break
 					}
 					time.Sleep(time.Millisecond)
