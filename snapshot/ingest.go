@@ -328,7 +328,11 @@ func (w *worker) finish(ctx context.Context, f *sourceFile) error {
 	if err != nil {
 		return err
 	}
-	f.chain, f.at = nil, nil
+	f.chain = nil
+	// Where it is nil already, workers with other segments of the file may still look at it.
+	if f.at != nil {
+		f.at = nil
+	}
 	f.Content = content
 	w.creation.track.add(1, 0)
 	return nil
