@@ -115,7 +115,9 @@ const (
 // The files must stand still during the Pin: see DirOptions.Quiesce. Pin looks for
 // files that change or vanish while it works and starts over, three times at most,
 // but what it cannot see it cannot prevent. The time of modification, which it goes
-// by, does not always follow writes through a memory map.
+// by, does not always follow writes through a memory map, and where the file system
+// counts time in steps, as before Linux 6.13 in some milliseconds, two changes within
+// one step bear the same time.
 //
 // The View shows the files with the permissions and times of the originals. Links
 // keep the space of removed files until the View is closed.
@@ -314,6 +316,10 @@ func (s *DirSource) pin(ctx context.Context) (_ *View, err error) {
 			defer resume()
 		}
 	}
+	// A symbolic link may lead elsewhere than it did at Prepare.
+	if p.root, err = s.root(); err != nil {
+		return nil, err
+	}
 	files, err := p.hold(ctx)
 	if err != nil {
 		return nil, err
@@ -414,11 +420,20 @@ func (s *DirSource) end() error {
 	return s.scratch.remove()
 }
 
-// newPin makes an empty folder for links and copies.
-func (s *DirSource) newPin() (*dirPin, error) {
+// root returns the source's folder, as it is called without symbolic links.
+func (s *DirSource) root() (string, error) {
 	root, err := filepath.EvalSymlinks(s.path)
 	if err != nil {
-		return nil, &fs.PathError{Op: "pin", Path: ".", Err: innerError(err)}
+		return "", &fs.PathError{Op: "pin", Path: ".", Err: innerError(err)}
+	}
+	return root, nil
+}
+
+// newPin makes an empty folder for links and copies.
+func (s *DirSource) newPin() (*dirPin, error) {
+	root, err := s.root()
+	if err != nil {
+		return nil, err
 	}
 	folder, err := os.MkdirTemp(s.scratch.own, "pin")
 	if err != nil {

@@ -13,6 +13,34 @@ import (
 	"github.com/holdstill/holdstill/snapshot"
 )
 
+// A server that keeps its versions side by side turns a link to the new one. What counts is where
+// the link leads at the Pin, and not at the Prepare before.
+func TestDirLinkIsTurned(t *testing.T) {
+	top := t.TempDir()
+	link := filepath.Join(top, "current")
+	turn := func(to string) {
+		t.Helper()
+		if err := errors.Join(os.Symlink(to, link+".new"), os.Rename(link+".new", link)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want := map[string][]byte{"000001.sst": text(1, 5000), "CURRENT": []byte("two\n")}
+	putFile(t, filepath.Join(top, "one"), "000001.sst", text(2, 5000))
+	putFile(t, filepath.Join(top, "one"), "CURRENT", []byte("one\n"))
+	for name, data := range want {
+		putFile(t, filepath.Join(top, "two"), name, data)
+	}
+	turn("one")
+	s := newDir(t, link, snapshot.DirOptions{Hint: lsm})
+	if err := s.Prepare(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	turn("two")
+	v := pinDir(t, s)
+	defer closeView(t, v)
+	wantContents(t, v.FS, want)
+}
+
 // A pipe is refused, and one that takes the place of a file during the pin must not
 // make it wait for a writer.
 func TestDirPipes(t *testing.T) {
