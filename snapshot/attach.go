@@ -39,9 +39,11 @@ func (r *AttachmentReader) Close() error { return nil }
 // A snapshot that is being made by this engine under an ID of the caller's, see
 // CreateOptions.ID, can be given attachments too; if it fails they go.
 //
+// A read from data that does not return is waited for, whatever becomes of ctx.
+//
 // It fails with ErrNotFound, ErrBadID, repo.ErrBadAttachmentName, repo.ErrAttachmentSize,
-// ErrClosed, what reading from data fails with, or an error of the repository, which
-// leaves open whether the attachment was stored.
+// ErrClosed, the context's cause, what reading from data fails with, or an error of the
+// repository, which leaves open whether the attachment was stored.
 func (e *Engine) Attach(ctx context.Context, id, name string, data io.Reader) error {
 	ctx, done, err := e.begin(ctx)
 	if err != nil {
@@ -52,7 +54,7 @@ func (e *Engine) Attach(ctx context.Context, id, name string, data io.Reader) er
 		return err
 	}
 	var b bytes.Buffer
-	if _, err := io.Copy(&b, io.LimitReader(data, repo.MaxAttachmentSize+1)); err != nil {
+	if _, err := io.Copy(&b, &heedingReader{ctx: ctx, r: io.LimitReader(data, repo.MaxAttachmentSize+1)}); err != nil {
 		return fmt.Errorf("snapshot: read what is to be attached as %s: %w", name, err)
 	}
 	if b.Len() > repo.MaxAttachmentSize {
@@ -200,6 +202,15 @@ func (e *Engine) reserve(ctx context.Context, id string) (*reservation, error) {
 	r := &reservation{changed: make(chan struct{})}
 	e.reserved[id] = r
 	return r, nil
+}
+
+// assign says which job will make the snapshot of a reservation. Who waits for the session already
+// must hear of it: a job that is aborted before its turn never begins one.
+func (e *Engine) assign(r *reservation, job *transfer.Job) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	r.job = job
+	r.tell()
 }
 
 // offer makes a session known to those who want to attach something.

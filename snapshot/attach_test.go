@@ -85,6 +85,31 @@ type zeros struct{}
 
 func (zeros) Read(p []byte) (int, error) { clear(p); return len(p), nil }
 
+// Who gives up is not kept waiting until all has been read.
+func TestAttachHeedsItsContext(t *testing.T) {
+	e := openEngine(t, snapshot.Config{Sources: map[string]snapshot.Source{"a": &memory{files: fstest.MapFS{"f": {Data: []byte("1")}}}}})
+	s := create(t, e, snapshot.CreateOptions{})
+	ctx, cancel := context.WithCancelCause(t.Context())
+	enough, reads := errors.New("enough"), 0
+	slow := readerFunc(func(p []byte) (int, error) {
+		if reads++; reads == 3 {
+			cancel(enough)
+		}
+		p[0] = byte(reads)
+		return 1, nil
+	})
+	if err := e.Attach(ctx, s.ID, "log", slow); !errors.Is(err, enough) || reads != 3 {
+		t.Errorf("after %d reads: %v", reads, err)
+	}
+	if d := cmp.Diff(map[string]string{}, attachments(t, e, s.ID)); d != "" {
+		t.Error(d)
+	}
+}
+
+type readerFunc func([]byte) (int, error)
+
+func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
+
 // paused is a source whose Pin waits until it is told how to end.
 func paused() (src *memory, pinning chan struct{}, end chan error) {
 	pinning, end = make(chan struct{}), make(chan error)

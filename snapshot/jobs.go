@@ -142,9 +142,7 @@ func (e *Engine) StartCreate(ctx context.Context, opts CreateOptions) (*transfer
 			e.release(opts.ID, r)
 			return nil, err
 		}
-		e.mu.Lock()
-		r.job = job
-		e.mu.Unlock()
+		e.assign(r, job)
 	}
 	return job, err
 }
