@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 	"testing/fstest"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"gocloud.dev/blob"
@@ -133,7 +134,12 @@ func TestFailedCopyLeavesNothing(t *testing.T) {
 		if !errors.Is(err, stop) && !errors.Is(err, context.Canceled) {
 			t.Errorf("error %v", err)
 		}
-		if left := packs(t, bucket); len(left) > 0 {
+		// Copy does not wait long for its own tidying up.
+		left := packs(t, bucket)
+		for deadline := time.Now().Add(time.Minute); len(left) > 0 && time.Now().Before(deadline); left = packs(t, bucket) {
+			time.Sleep(time.Millisecond)
+		}
+		if len(left) > 0 {
 			t.Errorf("left behind: %v", left)
 		}
 	})

@@ -88,7 +88,7 @@ func (j *Jobs) prune(now time.Time) error {
 	var old []uint64
 	for n, job := range j.jobs {
 		job.mu.Lock()
-		if job.status.State.Final() && now.Sub(job.status.Finished) >= max(j.opts.Keep, 0) {
+		if job.status.State.Final() && (j.opts.Keep < 0 || now.Sub(job.status.Finished) >= j.opts.Keep) {
 			old = append(old, n)
 		}
 		job.mu.Unlock()

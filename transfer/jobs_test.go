@@ -153,7 +153,8 @@ func TestJobsWaitTheirTurn(t *testing.T) {
 		work := func(ctx context.Context, _ *transfer.Reporter) error {
 			n := running.Add(1)
 			defer running.Add(-1)
-			most.Store(max(most.Load(), n))
+			for old := most.Load(); n > old && !most.CompareAndSwap(old, n); old = most.Load() {
+			}
 			select {
 			case <-time.After(time.Minute):
 			case <-ctx.Done():

@@ -3,18 +3,19 @@
 package transfer_test
 
 import (
+	"context"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"testing/fstest"
-	"time"
-
-	"golang.org/x/time/rate"
 
 	"github.com/holdstill/holdstill/repo"
 	"github.com/holdstill/holdstill/repo/localblob"
+	"github.com/holdstill/holdstill/repo/repotest"
 	"github.com/holdstill/holdstill/snapshot"
 	"github.com/holdstill/holdstill/transfer"
 )
@@ -71,16 +72,36 @@ func TestKilledCopyContinues(t *testing.T) {
 // killedCopy copies, and kills its own process on the way.
 func killedCopy(t *testing.T, top string) {
 	src := openFolder(t, filepath.Join(top, "src"), repo.Options{})
-	dst := openFolder(t, filepath.Join(top, "dst"), repo.Options{PackSize: 1 << 20, Uploads: 1, WriteLimiter: rate.NewLimiter(12<<20, 1<<20)})
-	go func() {
-		for {
-			packs, _ := filepath.Glob(filepath.Join(top, "dst", "pack", "*", "*"))
-			if len(packs) > killPacks*54/100 {
-				_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
+	b, err := localblob.OpenBucket(filepath.Join(top, "dst"), &localblob.Options{CreateDir: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	hooked := repotest.NewHooked(b)
+	var mu sync.Mutex
+	noted := sync.NewCond(&mu)
+	// packs were begun so far, counted of them when the last index was.
+	packs, counted := 0, 0
+	hooked.Hook(func(_ context.Context, r repotest.Request) error {
+		mu.Lock()
+		defer mu.Unlock()
+		switch {
+		case r.Verb == repotest.VerbCreate && isPack(r):
+			packs++
+			// However slow the checkpoints are, the packs do not run away from them.
+			for packs > counted+4 {
+				noted.Wait()
 			}
-			time.Sleep(time.Millisecond)
+		case r.Verb == repotest.VerbCreate && strings.HasPrefix(r.Key, "index/"):
+			counted = packs
+			noted.Broadcast()
+		case r.Verb == repotest.VerbList && counted > killPacks*54/100:
+			// The look at what others have sent, after a checkpoint.
+			_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
+			select {}
 		}
-	}()
+		return nil
+	})
+	dst := openBucket(t, hooked.Bucket, repo.Options{PackSize: 1 << 20, Uploads: 1})
 	for id, err := range src.IDs(t.Context()) {
 		if err != nil {
 			t.Fatal(err)

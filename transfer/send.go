@@ -328,14 +328,15 @@ func (c *copying) checkpoints(ctx context.Context, finished <-chan struct{}) err
 		case <-timer.C:
 		case <-c.due:
 		}
-		if c.session.BytesStored() > c.noted.Load() {
+		// What arrives while this goes on is for the next time.
+		if stored := c.session.BytesStored(); stored > c.noted.Load() {
 			if err := c.session.VerifyPacks(ctx, c.opts.ReadBack); err != nil {
 				return err
 			}
 			if err := c.session.Checkpoint(ctx); err != nil {
 				return err
 			}
-			c.noted.Store(c.session.BytesStored())
+			c.noted.Store(stored)
 			// Others may send the same at the same time.
 			if err := c.session.Refresh(ctx); err != nil {
 				return err
