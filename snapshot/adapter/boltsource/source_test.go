@@ -49,27 +49,33 @@ func TestSnapshotWhileWritersRun(t *testing.T) {
 			}
 			stop := make(chan struct{})
 			var writer sync.WaitGroup
-			commits := make(chan struct{}, 1)
+			// So many commits, and no more, may come while nobody looks: what they
+			// rewrite under an open view must not outgrow the mapping.
+			commits := make(chan struct{}, 50)
 			writer.Go(func() {
 				for {
-					select {
-					case <-stop:
-						return
-					default:
-					}
 					gate.RLock()
 					err := mutate(db, r, m, 20)
 					gate.RUnlock()
 					if err != nil {
 						t.Errorf("writer: %v", err)
+						close(commits)
 						return
 					}
 					select {
+					case <-stop:
+						return
 					case commits <- struct{}{}:
-					default:
 					}
 				}
 			})
+			defer writer.Wait()
+			defer close(stop)
+			let := func(n int) { // let much be rewritten under the view
+				for range len(commits) + n {
+					<-commits
+				}
+			}
 			for range 3 {
 				gate.Lock()
 				want := m.clone()
@@ -82,13 +88,9 @@ func TestSnapshotWhileWritersRun(t *testing.T) {
 				if err := v.Settle(t.Context()); err != nil {
 					t.Fatal(err)
 				}
-				for range 20 { // let much be rewritten under the view
-					<-commits
-				}
+				let(20)
 				first := readView(t, v)
-				for range 20 {
-					<-commits
-				}
+				let(20)
 				second := readView(t, v)
 				if tt.repeatable && !bytes.Equal(first, second) {
 					t.Error("two readings of one view differ")
@@ -103,8 +105,6 @@ func TestSnapshotWhileWritersRun(t *testing.T) {
 				checkCopy(t, first, want, &bbolt.Options{NoSync: true, PageSize: tt.db.PageSize})
 				checkCopy(t, second, want, &bbolt.Options{NoSync: true, PageSize: tt.db.PageSize})
 			}
-			close(stop)
-			writer.Wait()
 		})
 	}
 }

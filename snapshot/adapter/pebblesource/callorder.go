@@ -13,7 +13,7 @@ import (
 
 // orderPatience bounds how long tryOrder waits for a database in memory. It is
 // used up only if Pebble holds its locks while it makes the folder.
-const orderPatience = 10 * time.Second
+const orderPatience = 30 * time.Second
 
 // tryOrder finds out whether DB.Checkpoint notes the state of the database before
 // it makes its folder, and neither holds locks nor looks again after that. It pins a
@@ -21,13 +21,15 @@ const orderPatience = 10 * time.Second
 // it commits rows, flushes a table and starts a new log. The checkpoint must be
 // without them. It returns nil or an error that wraps ErrCallOrder.
 func tryOrder() error {
-	if err := tryOrderOn(NewFS(vfs.NewMem()), orderPatience, (*pebble.DB).Checkpoint); err != nil {
+	ctx, cancel := context.WithTimeout(context.Background(), orderPatience)
+	defer cancel()
+	if err := tryOrderOn(ctx, NewFS(vfs.NewMem()), (*pebble.DB).Checkpoint); err != nil {
 		return fmt.Errorf("%w: %w", ErrCallOrder, err)
 	}
 	return nil
 }
 
-func tryOrderOn(fs *FS, patience time.Duration, checkpoint checkpointFunc) (err error) {
+func tryOrderOn(ctx context.Context, fs *FS, checkpoint checkpointFunc) (err error) {
 	db, err := openSmall(fs, "db")
 	if err != nil {
 		return err
@@ -44,8 +46,6 @@ func tryOrderOn(fs *FS, patience time.Duration, checkpoint checkpointFunc) (err 
 	if err := db.Set([]byte("before"), []byte("1"), pebble.NoSync); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	defer cancel()
 	k, err := s.begin(true)
 	if err != nil {
 		return err

@@ -277,7 +277,10 @@ func TestIdentity(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	err = errors.Join(os.Remove(path), os.WriteFile(path, data, 0o644), os.Chtimes(path, info.ModTime(), info.ModTime()))
+	// Both exist for a moment, so that the file system cannot give the new one the
+	// number of the old one.
+	anew := path + ".anew"
+	err = errors.Join(os.WriteFile(anew, data, 0o644), os.Chtimes(anew, info.ModTime(), info.ModTime()), os.Rename(anew, path))
 	if err != nil {
 		t.Fatal(err)
 	}

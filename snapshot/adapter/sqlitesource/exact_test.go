@@ -38,7 +38,7 @@ func TestOverlayIsDBPage(t *testing.T) {
 			var load sync.WaitGroup
 			defer load.Wait()
 			defer close(stop)
-			commits := make(chan struct{}, 1)
+			commits := newCommits()
 			for w := range 2 {
 				load.Go(func() {
 					r := rand.New(rand.NewPCG(50, uint64(w)))
@@ -47,7 +47,6 @@ func TestOverlayIsDBPage(t *testing.T) {
 						case <-stop:
 							return
 						case commits <- struct{}{}:
-						default:
 						}
 						if err := write(context.Background(), db, r, round, 1+r.IntN(40)); err != nil {
 							t.Errorf("writer: %v", err)
@@ -72,12 +71,12 @@ func TestOverlayIsDBPage(t *testing.T) {
 			for range 25 {
 				v := pin(t, src)
 				settle(t, v)
-				<-commits
+				commits.more(1)
 				if v.Method == methodOverlay {
 					overlays++
 				}
 				compareWithDBPage(t, v.FS.(*view))
-				<-commits
+				commits.more(1)
 				compareWithDBPage(t, v.FS.(*view)) // still, after more of everything
 				data := readView(t, v)
 				if err := v.Close(); err != nil {
@@ -89,6 +88,19 @@ func TestOverlayIsDBPage(t *testing.T) {
 				t.Errorf("%d of 25 views were read directly", overlays)
 			}
 		})
+	}
+}
+
+// commits gets a token before each commit. Only so many may be made while nobody looks:
+// under an open view the log grows with each.
+type commits chan struct{}
+
+func newCommits() commits { return make(commits, 50) }
+
+// more waits until n more commits have begun than by now.
+func (c commits) more(n int) {
+	for range len(c) + n {
+		<-c
 	}
 }
 
@@ -156,7 +168,7 @@ func TestTwoDatabasesBehindOneGate(t *testing.T) {
 		return b.Put(fmt.Appendf(nil, "%08d", round), body(round, round))
 	}
 	stop := make(chan struct{})
-	commits := make(chan struct{}, 1)
+	commits := newCommits()
 	var writer sync.WaitGroup
 	writer.Go(func() {
 		r := rand.New(rand.NewPCG(60, 61))
@@ -165,7 +177,6 @@ func TestTwoDatabasesBehindOneGate(t *testing.T) {
 			case <-stop:
 				return
 			case commits <- struct{}{}:
-			default:
 			}
 			gate.RLock()
 			round++
@@ -184,8 +195,7 @@ func TestTwoDatabasesBehindOneGate(t *testing.T) {
 	defer writer.Wait()
 	defer close(stop)
 	for range 10 {
-		<-commits
-		<-commits
+		commits.more(2)
 		gate.Lock()
 		wantRound, wantSum := round, sum
 		v := pin(t, src)
@@ -196,8 +206,7 @@ func TestTwoDatabasesBehindOneGate(t *testing.T) {
 		}
 		defer bv.Close()
 		settle(t, v)
-		<-commits
-		<-commits
+		commits.more(2)
 		data := readView(t, v)
 		boltData := readFile(t, bv.FS, "meta.db")
 		if err := v.Close(); err != nil {

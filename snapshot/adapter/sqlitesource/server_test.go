@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/holdstill/holdstill/snapshot"
 )
@@ -32,7 +33,7 @@ func openServer(t testing.TB, pragmas ...string) (*sql.DB, string) {
 func openAt(t testing.TB, path string) *sql.DB {
 	t.Helper()
 	// The writes of a test need not survive a power cut.
-	db, err := sql.Open("sqlite", path+"?_pragma=busy_timeout(20000)&_pragma=synchronous(off)&_txlock=immediate")
+	db, err := sql.Open("sqlite", path+"?_pragma=busy_timeout(120000)&_pragma=synchronous(off)&_txlock=immediate")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -47,6 +48,9 @@ func openAt(t testing.TB, path string) *sql.DB {
 
 func newSource(t testing.TB, path string, opts Options) *Source {
 	t.Helper()
+	if opts.BusyTimeout == 0 {
+		opts.BusyTimeout = time.Minute // a slow machine is not what is tested
+	}
 	s, err := New(t.Context(), path, opts)
 	if err != nil {
 		t.Fatal(err)
@@ -177,7 +181,7 @@ func checkpoint(t testing.TB, db *sql.DB, mode string) (busy bool) {
 	if err := c.QueryRowContext(ctx, "PRAGMA wal_checkpoint("+mode+")").Scan(&b, &log, &done); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := c.ExecContext(ctx, "PRAGMA busy_timeout=20000"); err != nil {
+	if _, err := c.ExecContext(ctx, "PRAGMA busy_timeout=120000"); err != nil {
 		t.Fatal(err)
 	}
 	return b != 0
