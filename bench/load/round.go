@@ -96,7 +96,7 @@ func round(ctx context.Context, m mode, set settings, d *database, span time.Dur
 		if err != nil {
 			return nil, err
 		}
-		group.Go(func() error { return stayInside(ctx, tx, span) })
+		group.Go(func() error { return stayInside(ctx, gate, tx, span) })
 	}
 	writers := make([]*writer, set.writers)
 	for i := range writers {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"os"
+	"sync/atomic"
 	"time"
 )
 
@@ -19,9 +20,9 @@ type watch struct {
 	floor   int64
 	stop    chan struct{}
 	stopped chan struct{}
-	// peak and samples belong to the goroutine until stopped is closed.
+	// peak belongs to the goroutine until stopped is closed.
 	peak    int64
-	samples int
+	samples atomic.Int64
 }
 
 // minSamples is how often a process must have been seen for its peak to be believed.
@@ -41,7 +42,7 @@ func (w *watch) sample(pid int) {
 	for w.peak <= w.floor {
 		if now := peakNow(pid); now > 0 {
 			w.peak = max(w.peak, now)
-			w.samples++
+			w.samples.Add(1)
 		}
 		select {
 		case <-w.stop:
@@ -60,7 +61,7 @@ func (w *watch) end(state *os.ProcessState) (peak int64, atMost bool) {
 	switch {
 	case reported > w.floor:
 		return reported, false
-	case w.samples >= minSamples:
+	case w.samples.Load() >= minSamples:
 		return w.peak, false
 	}
 	return reported, reported > 0

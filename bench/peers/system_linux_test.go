@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 )
 
 func TestParsePeak(t *testing.T) {
@@ -30,24 +31,35 @@ func TestParsePeak(t *testing.T) {
 // program, and one far smaller that lives long enough to be seen.
 func TestWatch(t *testing.T) {
 	floor := peakNow(os.Getpid())
-	start := func(args ...string) (int64, bool) {
+	// The process ends once it was seen so often.
+	start := func(seen int64, args ...string) (int64, bool) {
 		t.Helper()
 		cmd := exec.CommandContext(t.Context(), args[0], args[1:]...)
+		input, err := cmd.StdinPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
 		w := watchPeak(cmd.Process.Pid)
+		for deadline := time.Now().Add(time.Minute); w.samples.Load() < seen && time.Now().Before(deadline); {
+			time.Sleep(time.Millisecond)
+		}
+		if err := input.Close(); err != nil {
+			t.Fatal(err)
+		}
 		if err := cmd.Wait(); err != nil {
 			t.Fatal(err)
 		}
 		return w.end(cmd.ProcessState)
 	}
 	// The shell keeps twice as much text as this program has memory.
-	large, bound := start("sh", "-c", `x=$(head -c "$1" /dev/zero | tr '\0' x); echo ${#x} >/dev/null`, "sh", strconv.FormatInt(2*floor, 10))
+	large, bound := start(0, "sh", "-c", `x=$(head -c "$1" /dev/zero | tr '\0' x); echo ${#x} >/dev/null`, "sh", strconv.FormatInt(2*floor, 10))
 	if large < 2*floor || bound {
 		t.Errorf("large: %d bytes, a bound: %v; this program has %d", large, bound, floor)
 	}
-	small, bound := start("sleep", "0.2")
+	small, bound := start(minSamples, "cat")
 	if small <= 0 || small >= floor || bound {
 		t.Errorf("small: %d bytes, a bound: %v; this program has %d", small, bound, floor)
 	}
@@ -74,11 +86,8 @@ func TestStatIdentity(t *testing.T) {
 	if before == "" || statIdentity(path) != before || !strings.Contains(before, "size=8") {
 		t.Errorf("got %q, then %q", before, statIdentity(path))
 	}
-	for range 1000 {
-		// The clock of the file system may stand still for some milliseconds.
-		if write("2nd page") != before {
-			break
-		}
+	// The clock of the file system may stand still for some milliseconds.
+	for deadline := time.Now().Add(time.Minute); write("2nd page") == before && time.Now().Before(deadline); {
 	}
 	if statIdentity(path) == before {
 		t.Error("it has the identity from before it was written to")
