@@ -226,10 +226,15 @@ func (r *Repository) readRun(ctx context.Context, rd *reader, run run, refs []Re
 		}
 	}
 	stored := rd.room(int(run.end - run.start))
-	fetchErr := r.store.readRange(ctx, packKey(run.places[0].pack), stored, run.start)
+	key := packKey(run.places[0].pack)
+	// A pack that was cut off has the chunks in front of the cut.
+	got, fetchErr := r.store.readSome(ctx, key, stored, run.start, int(run.places[0].stored))
 	for i, l := range run.places {
 		ref := refs[i]
 		err := fetchErr
+		if err == nil {
+			err = cutOff(key, run.start+int64(got), int64(l.offset)+int64(l.stored))
+		}
 		if err == nil {
 			frame := stored[int64(l.offset)-run.start:][:l.stored]
 			err = r.placeChunk(ctx, rd, ref, l, frame, p, at)
@@ -242,6 +247,14 @@ func (r *Repository) readRun(ctx context.Context, rd *reader, run run, refs []Re
 		at += ref.Span
 	}
 	return at, nil
+}
+
+// cutOff returns an error for a chunk that ends behind the byte to which its pack could be read.
+func cutOff(key string, read, end int64) error {
+	if end <= read {
+		return nil
+	}
+	return corrupt(key, "it ends at byte %d, %d bytes before the end of the chunk", read, end-read)
 }
 
 // placeChunk decodes a chunk into p, directly where all of it belongs there.

@@ -317,7 +317,9 @@ func (m *manyReads) stretch(ctx context.Context, plan *readPlan, s *stretch, buf
 	m.bytes.Add(int64(n))
 	// Both at once: a distant store takes its time for each.
 	proof := m.proof(ctx, s.items[0].pack)
-	fetchErr := m.repo.store.readRange(ctx, packKey(plan.packs[s.items[0].pack]), stored, s.start)
+	key := packKey(plan.packs[s.items[0].pack])
+	// A pack that was cut off has the chunks in front of the cut.
+	got, fetchErr := m.repo.store.readSome(ctx, key, stored, s.start, int(s.items[0].stored))
 	proof.wait()
 	defer proof.done()
 	select {
@@ -341,6 +343,9 @@ func (m *manyReads) stretch(ctx context.Context, plan *readPlan, s *stretch, buf
 		}
 		frame := stored[int64(items[0].offset)-s.start:][:items[0].stored]
 		err, sound := fetchErr, false
+		if err == nil {
+			err = cutOff(key, s.start+int64(got), items[0].end())
+		}
 		if err == nil {
 			sound = proof.covers(&items[0], frame)
 			frame, err = rd.open(&rd.frame, items[0].id, plan.place(&items[0]), frame)

@@ -211,6 +211,59 @@ func TestReadChunksTellsWhatIsLost(t *testing.T) {
 	}
 }
 
+// Of a pack that was cut off all chunks in front of the cut can be read, however many are asked for
+// with one request.
+func TestPackIsCutOff(t *testing.T) {
+	const size, whole = 16 << 10, 40
+	base := newTestDriver()
+	data := noiseData(1, 64*size)
+	r := newTestRepo(t, base, Options{})
+	mustSnapshot(t, r, "s", map[string][]byte{"f": data}, fixedCutter(t, size))
+	refs := storedRefs(t, r, "s")
+	set, err := r.currentIndex(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := set.locate(&refs[whole].ID)[0]
+	for _, cut := range []uint32{0, 1, l.stored - 1} {
+		d := base.copy()
+		d.put(packKey(l.pack), d.get(packKey(l.pack))[:l.offset+cut])
+		r := openTestRepo(t, d.bucket(t), Options{Retry: Retry{Attempts: 1}})
+		errs := make([]error, len(refs))
+		var mu sync.Mutex
+		_, err := r.ReadChunks(t.Context(), refs, ReadChunksOptions{}, func(i int, got []byte, err error) error {
+			mu.Lock()
+			defer mu.Unlock()
+			if errs[i] = err; err == nil && !bytes.Equal(got, data[i*size:][:size]) {
+				t.Errorf("cut off after %d: chunk %d has other bytes", cut, i)
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, err := range errs {
+			if (err != nil) != (i >= whole) || err != nil && !errors.Is(err, ErrCorrupt) {
+				t.Errorf("cut off after %d: chunk %d: %v", cut, i, err)
+			}
+		}
+		m, err := r.Manifest(t.Context(), "s")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for f, err := range r.Files(t.Context(), m) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := make([]byte, f.Size)
+			n, err := r.NewReader(t.Context(), f.Content).ReadAt(got, 0)
+			if !errors.Is(err, ErrCorrupt) || n != whole*size || !bytes.Equal(got[:n], data[:n]) {
+				t.Errorf("cut off after %d: the file reads to byte %d, %v", cut, n, err)
+			}
+		}
+	}
+}
+
 func TestReadChunksEnds(t *testing.T) {
 	d := newTestDriver()
 	r := newTestRepo(t, d, Options{PackSize: 1 << 20})
