@@ -233,6 +233,30 @@ func TestOddNames(t *testing.T) {
 	}
 }
 
+// Nor can what else is text in a manifest, whoever wrote it.
+func TestOddConsistency(t *testing.T) {
+	dir, _ := newRepository(t)
+	e, err := snapshot.Open(t.Context(), snapshot.Config{Repository: "local:" + dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	session, err := e.Repository().NewSession(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := snapshot.Snapshot{ID: "odd", Consistency: "frozen\x1b[2J\nforged"}
+	if m.Table, err = session.PutTable(t.Context(), func(func(repo.File) bool) {}); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(session.Commit(t.Context(), &m), e.Close()); err != nil {
+		t.Fatal(err)
+	}
+	out, errOut, code := tool(t, "list", "-repo", dir)
+	if code != 0 || strings.Count(out, "\n") != 3 || strings.Contains(out, "\x1b") || !strings.Contains(out, "forged") {
+		t.Errorf("exit %d, printed %q and %q", code, out, errOut)
+	}
+}
+
 // An interrupt ends what is under way with 1, and says why.
 func TestInterrupted(t *testing.T) {
 	dir, id := newRepository(t)

@@ -36,7 +36,7 @@ func list(ctx context.Context, c *call) error {
 				return err
 			}
 		default:
-			fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%s\t%s\n", s.ID, s.Created.Format(time.DateTime), s.Consistency,
+			fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%s\t%s\n", s.ID, s.Created.Format(time.DateTime), shown(string(s.Consistency)),
 				s.Stats.Files, size(s.Stats.Bytes), size(s.Stats.BytesStored))
 		}
 	}

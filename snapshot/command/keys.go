@@ -43,7 +43,7 @@ func listKeys(ctx context.Context, c *call) error {
 			failed = errors.Join(failed, err)
 			continue
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%q\n", k.ID, k.Kind, k.Created.Format(time.DateTime), k.Label)
+		fmt.Fprintf(w, "%s\t%s\t%s\t%q\n", k.ID, shown(k.Kind), k.Created.Format(time.DateTime), k.Label)
 	}
 	return errors.Join(w.Flush(), failed)
 }
