@@ -311,52 +311,65 @@ func TestReuseFailsAtEveryChange(t *testing.T) {
 	r := newRepository(t)
 	files := reuseFiles()[:7]
 	m := storeFiles(t, r, "s", files)
-	failure := errors.New("bad sector")
 	for _, onward := range []bool{false, true} {
 		for n := 1; ; n++ {
-			parent := tempDir(t)
-			to := filepath.Join(parent, "db")
-			standAs(t, to, files)
-			before := readTree(t, to)
-			seen, hit := 0, ""
-			result, err := restoreWith(t.Context(), r, m, RestoreOptions{To: to, Source: "kv", InPlace: true, Workers: 1}, &fileOps{before: func(op, _ string) error {
-				if seen++; seen == n || onward && seen > n {
-					if hit == "" {
-						hit = op
-					}
-					return failure
-				}
-				return nil
-			}})
-			if hit == "" {
+			more := false
+			// Each in a test of its own, which removes its files: not all fit on a small disk.
+			if !t.Run(fmt.Sprintf("change %d, onward %t", n, onward), func(t *testing.T) { more = reuseFailsAt(t, r, m, files, n, onward) }) {
+				return
+			}
+			if !more {
 				break
-			}
-			switch {
-			case err == nil && (hit == "link" || hit == "remove" || hit == "clone"):
-				wantStored(t, to, files)
-			case err == nil:
-				t.Fatalf("change %d, %s, failed without an error", n, hit)
-			case !errors.Is(err, failure):
-				t.Fatalf("change %d, %s: %v", n, hit, err)
-			}
-			old := to
-			if result != nil && result.Previous != "" {
-				old = result.Previous
-			}
-			if onward {
-				recovered, err := Recover(t.Context(), to)
-				if err != nil {
-					t.Fatalf("change %d, %s: Recover: %v", n, hit, err)
-				}
-				if recovered.Previous != "" {
-					old = recovered.Previous
-				}
-			}
-			if got := readTree(t, old); !cmp.Equal(before, got) {
-				t.Fatalf("change %d, %s: what stood there has changed:\n%s", n, hit, cmp.Diff(before, got))
 			}
 		}
 	}
+}
+
+// reuseFailsAt lets the n-th change fail, and with onward all from there on. It reports false if
+// there are not so many.
+func reuseFailsAt(t *testing.T, r *repo.Repository, m *repo.Manifest, files []storedFile, n int, onward bool) bool {
+	failure := errors.New("bad sector")
+	to := filepath.Join(tempDir(t), "db")
+	standAs(t, to, files)
+	before := readTree(t, to)
+	seen, hit := 0, ""
+	result, err := restoreWith(t.Context(), r, m, RestoreOptions{To: to, Source: "kv", InPlace: true, Workers: 1}, &fileOps{before: func(op, _ string) error {
+		if seen++; seen == n || onward && seen > n {
+			if hit == "" {
+				hit = op
+			}
+			return failure
+		}
+		return nil
+	}})
+	if hit == "" {
+		return false
+	}
+	switch {
+	case err == nil && (hit == "link" || hit == "remove" || hit == "clone"):
+		wantStored(t, to, files)
+	case err == nil:
+		t.Fatalf("%s failed without an error", hit)
+	case !errors.Is(err, failure):
+		t.Fatalf("%s: %v", hit, err)
+	}
+	old := to
+	if result != nil && result.Previous != "" {
+		old = result.Previous
+	}
+	if onward {
+		recovered, err := Recover(t.Context(), to)
+		if err != nil {
+			t.Fatalf("%s: Recover: %v", hit, err)
+		}
+		if recovered.Previous != "" {
+			old = recovered.Previous
+		}
+	}
+	if got := readTree(t, old); !cmp.Equal(before, got) {
+		t.Fatalf("%s: what stood there has changed:\n%s", hit, cmp.Diff(before, got))
+	}
+	return true
 }
 
 // The call is cancelled at each of its changes in turn: before the exchange nothing of it is
