@@ -115,9 +115,10 @@ type Result struct {
 // snapshot is left as it is, but for attachments that it lacks or has otherwise, which is no error. When
 // Copy fails, or ctx ends, the destination lists nothing new; what had arrived stays, and
 // a copy that is run again, by whomever, sends the rest (see Options.Discard). Copies of
-// the same data that go on at the same time share what each has noted. Copy
-// then returns within a second, unless ctx ends during the last step, the commit, which
-// goes on for up to ten. A bucket that does not heed its contexts may leave
+// the same data that go on at the same time share what each has noted. When ctx
+// ends Copy returns within a second, unless that is during the last step, the commit, which
+// goes on for up to ten; when Copy fails it may take half a minute to note in a slow
+// destination what had arrived. A bucket that does not heed its contexts may leave
 // goroutines behind until it does.
 //
 // Where this process stood still for so long that a collection of the destination took the copy
@@ -176,11 +177,31 @@ func preferCause(ctx context.Context, err error) error {
 }
 
 // A copy that was told to end may go on tidying up as long as suspendGrace, and is waited
-// for as long as stopGrace.
+// for as long as stopGrace. One that failed by itself has failGrace: nobody is in a hurry,
+// and what it does not note by then is sent again.
 const (
 	suspendGrace = 500 * time.Millisecond
 	stopGrace    = 900 * time.Millisecond
+	failGrace    = 30 * time.Second
 )
+
+// tidying returns a context for tidying up after a failure under ctx.
+func tidying(ctx context.Context) (context.Context, context.CancelFunc) {
+	out, cancel := context.WithTimeout(context.WithoutCancel(ctx), failGrace)
+	stop := context.AfterFunc(ctx, func() {
+		timer := time.NewTimer(suspendGrace)
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+			cancel()
+		case <-out.Done():
+		}
+	})
+	return out, func() {
+		stop()
+		cancel()
+	}
+}
 
 // What a copy and the one who waits for it agree on.
 const (
@@ -294,7 +315,7 @@ func (c *copying) attempt(ctx context.Context) (err error) {
 	if c.opts.Discard {
 		return errors.Join(err, c.session.Abort(ctx))
 	}
-	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), suspendGrace)
+	grace, cancel := tidying(ctx)
 	defer cancel()
 	if stopErr := c.session.Suspend(grace); stopErr != nil && ctx.Err() == nil {
 		// Not when it was told to end: the store may be why.

@@ -170,6 +170,46 @@ func TestEveryReadOfACopyFails(t *testing.T) {
 	}
 }
 
+// What had arrived is noted also where the store is slow: only who aborts a copy does not wait.
+func TestFailedCopyTakesItsTime(t *testing.T) {
+	src, _ := open(t, fstest.MapFS{"a": {Data: noisy(1, 5<<20)}})
+	s := create(t, src, "x")
+	hooked, bucket := newHooked(t)
+	dst := openBucket(t, hooked.Bucket, repo.Options{PackSize: 1 << 20, Uploads: 1, Retry: oneTry})
+	synctest.Test(t, func(t *testing.T) {
+		packs := 0
+		hooked.Hook(func(ctx context.Context, r repotest.Request) error {
+			switch {
+			case r.Verb != repotest.VerbCreate:
+			case isPack(r):
+				if packs++; packs > 3 {
+					return syscall.ENOSPC
+				}
+			case strings.HasPrefix(r.Key, "index/"):
+				select {
+				case <-time.After(5 * time.Second):
+				case <-ctx.Done():
+					return ctx.Err()
+				}
+			}
+			return nil
+		})
+		if _, err := transfer.Copy(t.Context(), dst, src.Repository(), s.ID, transfer.Options{}); !errors.Is(err, repo.ErrNoSpace) {
+			t.Errorf("error %v", err)
+		}
+		hooked.Hook(nil)
+	})
+	again := openBucket(t, bucket, repo.Options{Retry: oneTry})
+	result, err := transfer.Copy(t.Context(), again, src.Repository(), s.ID, transfer.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if limit := s.Stats.BytesStored - 2<<20; result.BytesSent > limit {
+		t.Errorf("%d bytes were sent again of %d, 3 packs of which had arrived", result.BytesSent, s.Stats.BytesStored)
+	}
+	wantWhole(t, again, s.ID)
+}
+
 // An abort ends a copy within a second when the store hangs, whether it heeds its
 // contexts or not.
 func TestAbortWhileTheStoreHangs(t *testing.T) {
