@@ -70,12 +70,14 @@ func resumed(t *testing.T, s Store) {
 		t.Fatal(err)
 	}
 	where := "store:" + s.Bucket + "/resumed"
-	slow := snapshot.TransferOptions{
-		Options:  repo.Options{PackSize: 1 << 20, Retry: quick, WriteLimiter: rate.NewLimiter(16<<20, 1<<20)},
+	fast := snapshot.TransferOptions{
+		Options:  repo.Options{PackSize: 1 << 20, Uploads: 1, Retry: quick},
 		Transfer: transfer.Options{CheckpointBytes: 1 << 20},
 	}
-	fast := slow
-	fast.Options.WriteLimiter = nil
+	// held is for a job that is stopped on its way: it gets so far soon, and needs half a minute for the rest, so that it is
+	// not at its end when the test comes late to stop it.
+	held := func(share int) *rate.Limiter { return rate.NewLimiter(size/48, size*share/100) }
+	slow := fast
 	// until waits for a part of the job's work.
 	until := func(job *transfer.Job, share int64) {
 		for status := range job.Progress() {
@@ -86,6 +88,7 @@ func resumed(t *testing.T, s Store) {
 		t.Fatalf("the job has ended: %+v", job.Status())
 	}
 	var sent int64
+	slow.Options.WriteLimiter = held(25)
 	job, err := here.Upload(t.Context(), "snap", where, slow)
 	if err != nil {
 		t.Fatal(err)
@@ -100,6 +103,7 @@ func resumed(t *testing.T, s Store) {
 	if ids := repotest.IDs(t, there); len(ids) > 0 {
 		t.Errorf("after an abort there is %q", ids)
 	}
+	slow.Options.WriteLimiter = held(15)
 	if job, err = here.Upload(t.Context(), "snap", where, slow); err != nil {
 		t.Fatal(err)
 	}
@@ -115,6 +119,7 @@ func resumed(t *testing.T, s Store) {
 	}
 	job, err = here.Upload(t.Context(), "snap", where, fast)
 	sent += completed(t, job, err).Progress.BytesSent
+	t.Logf("three tries sent %.2f times the snapshot", float64(sent)/size)
 	if share := float64(sent) / size; share > 1.45 {
 		t.Errorf("three tries sent %.2f times the snapshot", share)
 	}
@@ -123,7 +128,7 @@ func resumed(t *testing.T, s Store) {
 
 	away := engine(t, filepath.Join(t.TempDir(), "away"), s.Section)
 	reading := fast
-	reading.Options.ReadLimiter = rate.NewLimiter(24<<20, 4<<20)
+	reading.Options.ReadLimiter = held(25)
 	if job, err = away.Download(t.Context(), "snap", where, reading); err != nil {
 		t.Fatal(err)
 	}

@@ -8,6 +8,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -154,14 +155,23 @@ func (s *Server) answer(ctx context.Context, ended <-chan error) error {
 	}
 }
 
+// freePort returns a port below those that systems hand out by themselves: until the server has taken it, nobody gets it
+// by chance, whose answer would pass for the server's.
 func freePort(t testing.TB) int {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	var last error
+	for range 100 {
+		port := 20_000 + rand.IntN(12_000)
+		l, err := net.Listen("tcp", loopback(port))
+		if err != nil {
+			last = err
+			continue
+		}
+		_ = l.Close()
+		return port
 	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
+	t.Fatalf("no port is free: %v", last)
+	return 0
 }
 
 // tail keeps the end of what a process prints.
