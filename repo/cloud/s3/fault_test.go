@@ -57,10 +57,10 @@ func startFaults(t *testing.T) *faults {
 	return &faults{proxy: proxy, direct: section(server.URL), perilous: section(proxy.URL)}
 }
 
-// impatient tries again soon. Every fifth operation tries once only, so that there are failures to look at. What a busy
-// machine takes for a read is far below Stall, which each stalled one costs.
+// impatient tries again soon. Every fifth operation tries once only, so that there are failures to look at. Each
+// answer that is stalled costs a Stall or, if it is no read, an AttemptTimeout; what a busy machine takes is far below.
 func impatient(n int) repo.Retry {
-	r := repo.Retry{Attempts: 12, Base: 2 * time.Millisecond, Max: 40 * time.Millisecond, Stall: 2 * time.Second, AttemptTimeout: 2 * time.Minute}
+	r := repo.Retry{Attempts: 12, Base: 2 * time.Millisecond, Max: 40 * time.Millisecond, Stall: 2 * time.Second, AttemptTimeout: 4 * time.Second}
 	if n%5 == 4 {
 		r.Attempts = 1
 	}
