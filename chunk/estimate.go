@@ -56,12 +56,12 @@ func countBytes(counts *[256]uint32, p []byte) {
 // of freedom is at most five standard deviations above its mean. Of 4 KiB, a source of less than 7.9 bits a byte does not
 // pass.
 func uniform(counts *[256]uint32, n int) bool {
-	sum := 0
+	var sum int64 // 256 times the square of 4 KiB is 2^32
 	for _, c := range counts {
-		sum += int(c) * int(c)
+		sum += int64(c) * int64(c)
 	}
 	const limit = 255 + 5*23 // the standard deviation is the root of 2 * 255
-	return sum*256-n*n <= limit*n
+	return sum*256-int64(n)*int64(n) <= limit*int64(n)
 }
 
 // The search for repeats remembers the word at every repeatUnit-th byte, and looks up those at repeatUnit bytes in a row in the

@@ -54,6 +54,25 @@ func upTo256() (p []byte) {
 	return p
 }
 
+// Counts are added up without an overflow where an int has 32 bits.
+func TestUniform(t *testing.T) {
+	const n = sampleWindows * sampleWindow
+	for most, want := range map[uint32]bool{n / 256: true, n / 2: false, n * 3 / 4: false, n: false} { // of the most frequent byte
+		var counts [256]uint32
+		rest := n - most
+		for i := range uint32(255) {
+			counts[i] = rest / 255
+			if i < rest%255 {
+				counts[i]++
+			}
+		}
+		counts[255] = most
+		if got := uniform(&counts, n); got != want {
+			t.Errorf("%d of %d bytes are the same: %v, want %v", most, n, got, want)
+		}
+	}
+}
+
 // Of many chunks of random bytes nearly none is given to the codec.
 func TestIncompressibleIsSure(t *testing.T) {
 	e := mustEncoder(t, Balanced)
