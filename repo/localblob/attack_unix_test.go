@@ -144,3 +144,16 @@ func TestPermissions(t *testing.T) {
 		}
 	}
 }
+
+// TestListOfRenamedBucket: the bucket goes with its folder when that is renamed.
+func TestListOfRenamedBucket(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "before")
+	bkt := openWith(t, dir, &Options{CreateDir: true}, osFileOps())
+	putAll(t, bkt, []string{"a/b"})
+	if err := os.Rename(dir, dir+" and after"); err != nil {
+		t.Fatal(err)
+	}
+	if o, err := bkt.List(nil).Next(t.Context()); err != nil || o.Key != "a/b" || o.Size != int64(len("object a/b")) {
+		t.Errorf("listed %+v, %v", o, err)
+	}
+}

@@ -5,11 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -309,6 +311,46 @@ func TestListCancelled(t *testing.T) {
 	cancel()
 	if _, err := bkt.List(nil).Next(ctx); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
+	}
+}
+
+// brokenEntry is a file of a folder that is being read, of which the system tells nothing more.
+type brokenEntry struct {
+	fs.DirEntry
+	name string
+	err  error
+}
+
+func (e brokenEntry) Name() string      { return e.name }
+func (e brokenEntry) IsDir() bool       { return false }
+func (e brokenEntry) Type() fs.FileMode { return 0 }
+func (e brokenEntry) Info() (fs.FileInfo, error) {
+	return nil, &fs.PathError{Op: "lstat", Path: e.name, Err: e.err}
+}
+
+// TestListLeavesNothingOut: what was removed since is passed over, and nothing else is.
+func TestListLeavesNothingOut(t *testing.T) {
+	b, err := openBucket(t.TempDir(), nil, osFileOps())
+	if err != nil {
+		t.Fatal(err)
+	}
+	bkt := blob.NewBucket(b)
+	defer bkt.Close()
+	putAll(t, bkt, []string{"pack/there"})
+	for _, tc := range []struct {
+		name      string
+		err, want error
+		listed    bool
+	}{
+		{"gone", syscall.ENOENT, nil, false},
+		{"there", syscall.ENOENT, nil, true}, // not under the path that the folder had once
+		{"there", syscall.EIO, syscall.EIO, false},
+		{"there", syscall.EACCES, syscall.EACCES, false},
+	} {
+		e, ok, err := b.newEntry("pack", brokenEntry{name: tc.name, err: tc.err})
+		if ok != tc.listed || !errors.Is(err, tc.want) || ok && e.size != int64(len("object pack/there")) {
+			t.Errorf("%s with %v: %+v, %v, %v", tc.name, tc.err, e, ok, err)
+		}
 	}
 }
 

@@ -175,7 +175,11 @@ func (b *bucket) readFolder(ctx context.Context, name string, visit func(entry) 
 		}
 		found, err := dir.ReadDir(512)
 		for _, d := range found {
-			if e, ok := newEntry(d); ok && !visit(e) {
+			e, ok, err := b.newEntry(name, d)
+			if err != nil {
+				return err
+			}
+			if ok && !visit(e) {
 				return nil
 			}
 		}
@@ -195,23 +199,32 @@ func missingFolder(name string, err error) error {
 	return err
 }
 
-// newEntry reports false for what is neither a folder nor a regular file, and for names that stand for no key.
-func newEntry(d fs.DirEntry) (entry, bool) {
+// newEntry reports false for what is neither a folder nor a regular file, for names that stand for no key, and for what
+// was removed since. An object of which the system tells nothing is an error: a listing without it would be a lie.
+func (b *bucket) newEntry(folder string, d fs.DirEntry) (entry, bool, error) {
 	part, ok := unescapeName(d.Name())
 	if !ok {
-		return entry{}, false
+		return entry{}, false, nil
 	}
 	if d.IsDir() {
-		return entry{name: d.Name(), key: part + "/", isDir: true}, true
+		return entry{name: d.Name(), key: part + "/", isDir: true}, true, nil
 	}
 	if !d.Type().IsRegular() {
-		return entry{}, false
+		return entry{}, false, nil
 	}
 	info, err := d.Info()
-	if err != nil {
-		return entry{}, false // removed since
+	if errors.Is(err, fs.ErrNotExist) {
+		// Not all versions of the os package look in the open folder: some take the path by which it was opened,
+		// and the bucket may have been renamed.
+		info, err = b.root.Lstat(joinName(folder, d.Name()))
 	}
-	return entry{name: d.Name(), key: part, size: info.Size(), modTime: info.ModTime().UTC()}, true
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return entry{}, false, nil
+	case err != nil:
+		return entry{}, false, err
+	}
+	return entry{name: d.Name(), key: part, size: info.Size(), modTime: info.ModTime().UTC()}, true, nil
 }
 
 func joinName(folder, name string) string {
