@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"strconv"
 	"strings"
 	"unicode/utf8"
 )
@@ -30,6 +31,18 @@ func (c LocationConfig) String() string {
 
 // GoString keeps the values out of %#v.
 func (c LocationConfig) GoString() string { return "repo.LocationConfig" + c.String() }
+
+// Format keeps the values out of every verb.
+func (c LocationConfig) Format(f fmt.State, verb rune) {
+	switch {
+	case verb == 'v' && f.Flag('#'):
+		fmt.Fprint(f, c.GoString())
+	case verb == 'q':
+		fmt.Fprint(f, strconv.Quote(c.String()))
+	default:
+		fmt.Fprint(f, c.String())
+	}
+}
 
 // LogValue keeps the values out of log/slog.
 func (c LocationConfig) LogValue() slog.Value { return slog.StringValue(c.String()) }

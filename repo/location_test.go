@@ -261,7 +261,7 @@ func TestLocationSecrets(t *testing.T) {
 	outputs := []string{
 		log.String(), l.String(), fmt.Sprintf("%v %+v %#v %s %q", l, l, l, l, l), fmt.Sprintf("%v %+v %#v", &l, &l, &l),
 		fmt.Sprintf("%v %+v %#v", holder{l}, holder{l}, holder{l}), fmt.Sprintf("%v %+v %#v", []Location{l}, []Location{l}, []Location{l}),
-		fmt.Sprintf("%v %+v %#v %s", config, config, config, config),
+		fmt.Sprintf("%v %+v %#v %s %q %x %5d", config, config, config, config, config, config, config),
 	}
 	for _, in := range []string{"S3:a:b", "S3:a\x00", "gcs::", "shout:/x", "DAV/x:y", "local:x", "s3://AKIA:" + canary + "@host/bucket", "noob:" + "a"} {
 		_, err := ParseLocation(in, config)
