@@ -92,7 +92,7 @@ type viewSource struct{ view func() *snapshot.View }
 func (s viewSource) Pin(context.Context) (*snapshot.View, error) { return s.view(), nil }
 
 func TestFailuresLeaveNothing(t *testing.T) {
-	big := fstest.MapFS{"good": {Data: pages(1, 30<<20)}, "zbad": {Data: pages(2, 80<<20)}}
+	big := fstest.MapFS{"good": {Data: pages(1, 4<<20)}, "zbad": {Data: pages(2, 66<<20)}} // the second of three segments goes wrong
 	lost := errors.New("the disk is gone")
 	ctx, cancel := context.WithCancelCause(t.Context())
 	defer cancel(nil)
@@ -104,10 +104,10 @@ func TestFailuresLeaveNothing(t *testing.T) {
 		want error
 		text string
 	}{
-		{"source fails halfway", nil, faulty{name: "zbad", after: 60 << 20, err: lost}, lost, "read source kv, file zbad"},
-		{"sequential source fails halfway", nil, faulty{name: "zbad", after: 60 << 20, err: lost, sequential: true}, lost, "read source kv, file zbad"},
-		{"file shrinks", nil, faulty{name: "zbad", after: 60 << 20, err: io.EOF}, snapshot.ErrChanged, "file zbad"},
-		{"context ends", ctx, faulty{name: "zbad", after: 60 << 20, on: func() { cancel(stopped) }}, stopped, ""},
+		{"source fails halfway", nil, faulty{name: "zbad", after: 34 << 20, err: lost}, lost, "read source kv, file zbad"},
+		{"sequential source fails halfway", nil, faulty{name: "zbad", after: 34 << 20, err: lost, sequential: true}, lost, "read source kv, file zbad"},
+		{"file shrinks", nil, faulty{name: "zbad", after: 34 << 20, err: io.EOF}, snapshot.ErrChanged, "file zbad"},
+		{"context ends", ctx, faulty{name: "zbad", after: 34 << 20, on: func() { cancel(stopped) }}, stopped, ""},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			bucket := newBucket(t)
