@@ -77,9 +77,9 @@ func archiveHints(name string) Hint {
 }
 
 // exported makes a snapshot with attachments and exports it.
-func exported(t testing.TB, files fs.FS, opts ExportOptions) (*Engine, *Snapshot, []byte) {
+func exported(t testing.TB, files fstest.MapFS, opts ExportOptions) (*Engine, *Snapshot, []byte) {
 	t.Helper()
-	e := archiveEngine(t, map[string]Source{"kv": stillSource{files, archiveHints}, "meta": stillSource{fstest.MapFS{"a": {Data: []byte("m"), Mode: 0o600}}, nil}})
+	e := archiveEngine(t, map[string]Source{"kv": stillSource{WithFolders(files), archiveHints}, "meta": stillSource{WithFolders(fstest.MapFS{"a": {Data: []byte("m"), Mode: 0o600}}), nil}})
 	s, err := e.Create(t.Context(), CreateOptions{Label: "out", Description: "d", Metadata: map[string]string{"k": "v"}})
 	if err != nil {
 		t.Fatal(err)

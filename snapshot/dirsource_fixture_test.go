@@ -53,7 +53,8 @@ func newDirFolder(t testing.TB) string {
 	for name, data := range dirFiles() {
 		putFile(t, dir, name, data)
 	}
-	if err := os.Mkdir(filepath.Join(dir, "void"), 0o750); err != nil {
+	void := filepath.Join(dir, "void")
+	if err := errors.Join(os.Mkdir(void, 0o750), os.Chmod(void, 0o750)); err != nil { // whatever the umask
 		t.Fatal(err)
 	}
 	return dir

@@ -25,7 +25,9 @@ func TestEncryptedEngine(t *testing.T) {
 	rows := bytes.Repeat([]byte("a row of a table that nobody else may read\n"), 20_000)
 	config := snapshot.Config{
 		Bucket: bucket, Key: key("open sesame"),
-		Sources: map[string]snapshot.Source{"kv": viewSource{view: func() *snapshot.View { return &snapshot.View{FS: fstest.MapFS{"t": {Data: rows}}} }}},
+		Sources: map[string]snapshot.Source{"kv": viewSource{view: func() *snapshot.View {
+			return &snapshot.View{FS: snapshot.WithFolders(fstest.MapFS{"t": {Data: rows}})}
+		}}},
 	}
 	e, err := snapshot.Open(t.Context(), config)
 	if err != nil {

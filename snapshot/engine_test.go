@@ -72,6 +72,7 @@ func (m *memory) Pin(ctx context.Context) (*snapshot.View, error) {
 		frozen[name] = &c
 	}
 	m.open++
+	frozen = snapshot.WithFolders(frozen)
 	var fsys fs.FS = frozen
 	if m.plain {
 		fsys = plainFS{frozen}

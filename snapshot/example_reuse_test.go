@@ -3,6 +3,7 @@ package snapshot_test
 import (
 	"context"
 	"fmt"
+	"io/fs"
 	"log"
 	"os"
 	"path/filepath"
@@ -33,7 +34,7 @@ func ExampleEngine_Restore_reuse() {
 	data := filepath.Join(dir, "data")
 	bucket := memblob.OpenBucket(nil)
 	defer bucket.Close()
-	tables := sealedTables{}
+	tables := sealedTables{".": {Mode: fs.ModeDir | 0o700}}
 	for _, name := range []string{"1.sst", "2.sst", "3.sst"} {
 		tables[name] = &fstest.MapFile{Data: []byte(strings.Repeat("rows of "+name+"; ", 100)), Mode: 0o600}
 	}
