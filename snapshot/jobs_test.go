@@ -55,7 +55,7 @@ func finished(t testing.TB, job *transfer.Job, err error) transfer.Status {
 
 // A snapshot is made, uploaded, downloaded elsewhere and restored, all by jobs.
 func TestJobsOfAnEngine(t *testing.T) {
-	top := t.TempDir()
+	top := writableDir(t)
 	here := openLocal(t, filepath.Join(top, "here"), fstest.MapFS{"a": {Data: []byte("some rows")}, "b/c": {Data: []byte("more")}})
 	job, err := here.StartCreate(t.Context(), snapshot.CreateOptions{Label: "x"})
 	if err == nil && job.Status().Details["label"] != "x" {
@@ -234,7 +234,7 @@ func TestJobsWithoutTheirFolder(t *testing.T) {
 		t.Fatal(err)
 	}
 	again := openLocal(t, dir, nil)
-	job, err := again.StartRestore(t.Context(), s.ID, snapshot.RestoreOptions{To: filepath.Join(t.TempDir(), "to")})
+	job, err := again.StartRestore(t.Context(), s.ID, snapshot.RestoreOptions{To: filepath.Join(writableDir(t), "to")})
 	finished(t, job, err)
 	if err := errors.Join(again.Close(), os.Remove(blocked), os.MkdirAll(filepath.Join(blocked, "1.json.tmp"), 0o700)); err != nil {
 		t.Fatal(err)
@@ -246,7 +246,7 @@ func TestJobsWithoutTheirFolder(t *testing.T) {
 	if err := os.MkdirAll(filepath.Join(blocked, "1.json.tmp", "x"), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	job, err = third.StartRestore(t.Context(), s.ID, snapshot.RestoreOptions{To: filepath.Join(t.TempDir(), "to")})
+	job, err = third.StartRestore(t.Context(), s.ID, snapshot.RestoreOptions{To: filepath.Join(writableDir(t), "to")})
 	finished(t, job, err)
 	if _, err := snapshot.Open(t.Context(), snapshot.Config{Repository: "local:" + filepath.ToSlash(dir), JobsDir: filepath.Join(dir, "holdstill.json")}); err == nil {
 		t.Error("a folder for jobs that was asked for, and cannot be")

@@ -111,7 +111,7 @@ func TestPartialParents(t *testing.T) {
 func TestRestoreWithPatterns(t *testing.T) {
 	e := openEngine(t, snapshot.Config{Sources: map[string]snapshot.Source{"kv": &memory{files: sample()}}})
 	s := create(t, e, snapshot.CreateOptions{})
-	to := filepath.Join(t.TempDir(), "to")
+	to := filepath.Join(writableDir(t), "to")
 	result, err := e.Restore(t.Context(), s.ID, snapshot.RestoreOptions{To: to, Include: []string{"kv/**/*.wl", "kv/0*"}, Skip: []string{"**/*13.sst"}})
 	if err != nil {
 		t.Fatal(err)
@@ -122,7 +122,7 @@ func TestRestoreWithPatterns(t *testing.T) {
 	if result.Files != 2 {
 		t.Errorf("%+v", result)
 	}
-	to = filepath.Join(t.TempDir(), "match")
+	to = filepath.Join(writableDir(t), "match")
 	if _, err = e.Restore(t.Context(), s.ID, snapshot.RestoreOptions{
 		To: to, Source: "kv", Include: []string{"kv/0*"}, Match: func(path string) bool { return !strings.Contains(path, "12") },
 	}); err != nil {
@@ -152,11 +152,11 @@ func TestRestoreWithPatterns(t *testing.T) {
 func TestPartialInPlace(t *testing.T) {
 	e := openEngine(t, snapshot.Config{Sources: map[string]snapshot.Source{"kv": &memory{files: sample()}}})
 	s := create(t, e, snapshot.CreateOptions{Skip: []string{"kv/log"}})
-	to := filepath.Join(t.TempDir(), "to")
+	to := filepath.Join(writableDir(t), "to")
 	if _, err := e.Restore(t.Context(), s.ID, snapshot.RestoreOptions{To: to, Source: "kv"}); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Join(to, "precious"), []byte("x"), 0o600); err != nil {
+	if err := errors.Join(os.Chmod(to, 0o700), os.WriteFile(filepath.Join(to, "precious"), []byte("x"), 0o600)); err != nil {
 		t.Fatal(err)
 	}
 	opts := snapshot.RestoreOptions{To: to, Source: "kv", InPlace: true}

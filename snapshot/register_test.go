@@ -16,7 +16,7 @@ import (
 )
 
 func TestRegister(t *testing.T) {
-	dir := t.TempDir()
+	dir := writableDir(t)
 	there := openEngine(t, snapshot.Config{Repository: "local:" + filepath.Join(dir, "there"), Sources: map[string]snapshot.Source{"kv": &memory{files: sample()}}})
 	far := create(t, there, snapshot.CreateOptions{Label: "far", Metadata: map[string]string{"region": "north"}})
 	bucket := newBucket(t)
@@ -150,7 +150,7 @@ func TestRegisterRefuses(t *testing.T) {
 
 // An encrypted engine restores what it has registered from a repository that is not encrypted.
 func TestRegisterFromPlainRepository(t *testing.T) {
-	dir := t.TempDir()
+	dir := writableDir(t)
 	files := sample()
 	there := openEngine(t, snapshot.Config{Repository: "local:" + filepath.Join(dir, "there"), Sources: map[string]snapshot.Source{"kv": &memory{files: files}}})
 	far := create(t, there, snapshot.CreateOptions{})

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -94,6 +95,24 @@ func manyFiles(generation int) fstest.MapFS {
 	return files
 }
 
+// writableDir is t.TempDir for restored folders without permission to write in them, such as
+// those that a MapFS makes up.
+func writableDir(t testing.TB) string {
+	t.Helper()
+	dir := t.TempDir()
+	t.Cleanup(func() {
+		if err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+			if err == nil && d.IsDir() {
+				err = os.Chmod(path, 0o700)
+			}
+			return err
+		}); err != nil {
+			t.Error(err)
+		}
+	})
+	return dir
+}
+
 func wantFiles(t testing.TB, dir string, want fstest.MapFS) {
 	t.Helper()
 	for name, f := range want {
@@ -132,7 +151,7 @@ func TestRestoreReadsPacksOnce(t *testing.T) {
 	for id, size := range map[string]int64{first.ID: firstSize, second.ID: stored()} {
 		d, bucket := newDistant(t, bucket, 4)
 		far := openEngine(t, snapshot.Config{Bucket: bucket, Options: options})
-		to := filepath.Join(t.TempDir(), "to")
+		to := filepath.Join(writableDir(t), "to")
 		result, err := far.Restore(t.Context(), id, snapshot.RestoreOptions{To: to, Source: "kv"})
 		if err != nil {
 			t.Fatal(err)
@@ -205,7 +224,7 @@ func TestRestoreTakesBasesFromWhatStandsThere(t *testing.T) {
 	first := create(t, e, snapshot.CreateOptions{Label: "first"})
 	src.files = manyFiles(1)
 	second := create(t, e, snapshot.CreateOptions{Label: "second", Parent: first.ID})
-	to := filepath.Join(t.TempDir(), "db")
+	to := filepath.Join(writableDir(t), "db")
 	restore := func(id string, opts snapshot.RestoreOptions) *snapshot.RestoreResult {
 		t.Helper()
 		opts.To, opts.Source, opts.InPlace = to, "kv", true

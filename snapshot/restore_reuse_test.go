@@ -46,10 +46,8 @@ func standAs(t *testing.T, dir string, files []storedFile) {
 			}
 			continue
 		}
-		if err := os.WriteFile(path, f.data, f.mode); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.Chtimes(path, time.Time{}, f.at); err != nil {
+		// Chmod does not ask the umask.
+		if err := errors.Join(os.WriteFile(path, f.data, f.mode), os.Chmod(path, f.mode), os.Chtimes(path, time.Time{}, f.at)); err != nil {
 			t.Fatal(err)
 		}
 	}

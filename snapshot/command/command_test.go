@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -31,6 +32,8 @@ func newRepository(t *testing.T) (dir, id string) {
 	e, err := snapshot.Open(t.Context(), snapshot.Config{
 		Repository: "local:" + dir,
 		Sources: map[string]snapshot.Source{"kv": mapSource{fstest.MapFS{
+			// So that who is not root can remove what is restored.
+			".": {Mode: fs.ModeDir | 0o755}, "sub": {Mode: fs.ModeDir | 0o755},
 			"a":     {Data: []byte("the first file"), Mode: 0o644},
 			"sub/b": {Data: bytes.Repeat([]byte("0123456789 rows and rows\n"), 10_000), Mode: 0o600},
 		}}},
