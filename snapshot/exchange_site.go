@@ -208,13 +208,25 @@ func (s *site) leftovers() ([]string, error) {
 	return found, nil
 }
 
-// previousName returns a name for a failsafe that nothing has.
+// previousName returns a name for a failsafe that nothing has, and that tells that it is newer
+// than all of the same second: older ones may have been removed from among them.
 func (s *site) previousName(now time.Time) (string, error) {
-	name := s.base + previousInfix + now.UTC().Format(previousStamp)
-	for i := range 1000 {
+	all, err := s.failsafes()
+	if err != nil {
+		return "", err
+	}
+	stamp := now.UTC().Format(previousStamp)
+	last := 0
+	for _, f := range all {
+		if f.at.Format(previousStamp) == stamp {
+			last = max(last, f.nth)
+		}
+	}
+	name := s.base + previousInfix + stamp
+	for nth := last + 1; nth <= last+1000; nth++ {
 		try := name
-		if i > 0 {
-			try = fmt.Sprintf("%s-%d", name, i+1)
+		if nth > 1 {
+			try = fmt.Sprintf("%s-%d", name, nth)
 		}
 		_, err := s.parent.Lstat(try)
 		if errors.Is(err, fs.ErrNotExist) {
@@ -224,5 +236,5 @@ func (s *site) previousName(now time.Time) (string, error) {
 			return "", err
 		}
 	}
-	return "", fmt.Errorf("%w: every name for the failsafe up to %s-1000 is taken", ErrTarget, s.join(name))
+	return "", fmt.Errorf("%w: every name for the failsafe up to %s-%d is taken", ErrTarget, s.join(name), last+1000)
 }

@@ -98,6 +98,35 @@ func TestKeepFailsafes(t *testing.T) {
 	}
 }
 
+// The names of failsafes of one second tell their order, also after older ones of it were removed.
+func TestFailsafesOfOneSecond(t *testing.T) {
+	s, err := openSite(filepath.Join(tempDir(t), "data"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.close()
+	now := time.Date(2026, 1, 2, 3, 4, 5, 6, time.UTC)
+	for made := range 9 {
+		name, err := s.previousName(now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := s.parent.Mkdir(name, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.trimFailsafes(t.Context(), s.join(name), 2); err != nil {
+			t.Fatal(err)
+		}
+		all, err := s.failsafes()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(all) != min(made+1, 2) || all[0].name != name || all[0].nth != made+1 || made > 0 && all[1].nth != made {
+			t.Errorf("after %d: made %s, there are %+v", made, name, all)
+		}
+	}
+}
+
 // TestFailsafeRemovalFails has each step of the removal fail: the restore is complete all the same, and what is left is
 // either a whole failsafe or nothing that passes for one.
 func TestFailsafeRemovalFails(t *testing.T) {
