@@ -425,8 +425,9 @@ func (c *collector) freshIndex(ctx context.Context) (*indexSet, error) {
 			return nil, fmt.Errorf("repo: collect: an index cannot be used, RebuildIndex replaces it: %w", err)
 		}
 		// A listing takes time, and an index may be replaced by one whose name it has
-		// passed. Two that agree have missed nothing.
-		if before != nil && set.sameAs(before) {
+		// passed. Then another one is missing that was there before. Those of new snapshots do not
+		// matter, and writers who are busy make some all the time.
+		if before != nil && set.follows(before) {
 			return set, nil
 		}
 		if attempt == 2*maxListings {

@@ -1,9 +1,11 @@
 package repo
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -180,6 +182,38 @@ func TestCollectDebris(t *testing.T) {
 	wantCompact(t, d, r)
 	mustSnapshot(t, r, "late", map[string][]byte{"f": noiseData(3, 3<<20)}, fixedCutter(t, 1<<16))
 	wantSound(t, openTestRepo(t, r.store.bucket, Options{}))
+}
+
+// Snapshots are made all the time: there is a new index whenever the collection looks.
+func TestCollectBesideBusyWriters(t *testing.T) {
+	d := newTestDriver()
+	r := newTestRepo(t, d, Options{})
+	cut := fixedCutter(t, 4096)
+	mustSnapshot(t, r, "gone", map[string][]byte{"f": noiseData(1, 100<<10)}, cut)
+	wantErr(t, "delete", r.DeleteManifest(t.Context(), "gone"), nil)
+	writer := openTestRepo(t, d.bucket(t), Options{})
+	var busy atomic.Bool
+	made := make(map[string]map[string][]byte)
+	d.before.set(func(ctx context.Context, o op) error {
+		// It follows each look at the indexes.
+		if o.String() != "list "+garbagePrefix || !busy.CompareAndSwap(false, true) {
+			return nil
+		}
+		defer busy.Store(false)
+		id := fmt.Sprintf("s%03d", len(made))
+		made[id] = map[string][]byte{"f": noiseData(uint64(100+len(made)), 500)}
+		return takeSnapshot(ctx, writer, id, made[id], cut)
+	})
+	result, err := r.Collect(t.Context(), CollectOptions{})
+	d.before.set(nil)
+	if err != nil || result.BytesFreed < 100<<10 {
+		t.Errorf("beside %d snapshots: %+v, %v", len(made), result, err)
+	}
+	again := openTestRepo(t, d.bucket(t), Options{})
+	for id, files := range made {
+		wantSnapshot(t, again, id, files)
+	}
+	wantSound(t, again)
 }
 
 func TestCollectRefuses(t *testing.T) {

@@ -262,3 +262,20 @@ func (s *indexSet) bury(id indexID, superseded []indexID) {
 func (s *indexSet) sameAs(o *indexSet) bool {
 	return o != nil && slices.EqualFunc(s.infos(), o.infos(), func(a, b indexInfo) bool { return a.id == b.id })
 }
+
+// follows reports whether nothing can have been missed by a look at the indexes that found s, right
+// after one that found before: all that was there is there still, and what is new replaces nothing. A
+// commit's index names its session alone as superseded.
+func (s *indexSet) follows(before *indexSet) bool {
+	left := make(map[indexID]bool)
+	for _, x := range before.infos() {
+		left[x.id] = true
+	}
+	for _, x := range s.infos() {
+		if !left[x.id] && len(x.superseded) > 1 {
+			return false
+		}
+		delete(left, x.id)
+	}
+	return len(left) == 0
+}
