@@ -201,8 +201,14 @@ func TestImportFindsDamage(t *testing.T) {
 	table := tableOf(t, e, want)
 	// One engine for all: what is refused leaves nothing, and what is not is deleted.
 	to := archiveEngine(t, nil)
-	harmless := 0
+	tried, harmless := 0, 0
 	for n := 0; n < len(data); n += 3 {
+		// Amid zeros, which fill up blocks, one in ten is enough.
+		around := data[max(0, n-8):min(len(data), n+8)]
+		if n%10 > 0 && len(bytes.Trim(around, "\x00")) == 0 {
+			continue
+		}
+		tried++
 		hurt := bytes.Clone(data)
 		hurt[n] ^= 1 << (n % 8)
 		got, err := to.Import(t.Context(), bytes.NewReader(hurt), ImportOptions{})
@@ -221,9 +227,10 @@ func TestImportFindsDamage(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if harmless > len(data)/3*9/10 {
-		t.Errorf("%d of %d changes were not found: this test shows nothing", harmless, len(data)/3)
+	if harmless > tried*9/10 {
+		t.Errorf("%d of %d changes were not found: this test shows nothing", harmless, tried)
 	}
+	t.Logf("%d of %d changes were not found, of %d bytes", harmless, tried, len(data))
 }
 
 // memberOf is a member of an archive that a forger makes.
