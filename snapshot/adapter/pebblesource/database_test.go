@@ -16,6 +16,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -120,11 +121,17 @@ type workload struct {
 	counts  []uint64 // transactions committed, by writer; by the gate
 	stop    chan struct{}
 	writers sync.WaitGroup
+	// left is how many transactions may be made until the next freeze: on a slow
+	// machine the databases would else grow faster than they are looked at.
+	left atomic.Int64
 }
+
+const untilFreeze = 1500
 
 // startWorkload runs writers until the function it returns is called.
 func startWorkload(t testing.TB, seed uint64, writers int, dbs ...*pebble.DB) *workload {
 	w := &workload{dbs: dbs, gate: lock.New(lock.Options{}), counts: make([]uint64, writers), stop: make(chan struct{})}
+	w.left.Store(untilFreeze)
 	for id := range writers {
 		w.writers.Go(func() {
 			rng := rand.New(rand.NewPCG(seed, uint64(id)))
@@ -134,6 +141,11 @@ func startWorkload(t testing.TB, seed uint64, writers int, dbs ...*pebble.DB) *w
 					return
 				default:
 				}
+				if w.left.Load() <= 0 {
+					time.Sleep(time.Millisecond)
+					continue
+				}
+				w.left.Add(-1)
 				if err := w.transact(context.Background(), id, rng); err != nil {
 					t.Error("writer", id, ":", err)
 					return
@@ -243,6 +255,7 @@ func (w *workload) underGate(t testing.TB, pin func(ctx context.Context) error) 
 	if !result.Consistent {
 		t.Fatal("the gate opened during the pin")
 	}
+	w.left.Store(untilFreeze)
 }
 
 // checkRestored fails unless db holds exactly the first counts[id] rows of each
