@@ -146,14 +146,14 @@ func (r *Repository) readNode(ctx context.Context, ref Ref, depth int) ([]Ref, e
 	return parseNodeAt(data, ref, depth)
 }
 
-// parseNodeAt reads a node at the given depth.
+// parseNodeAt reads a node at the given depth, or fails with a *ChunkError.
 func parseNodeAt(data []byte, ref Ref, depth int) ([]Ref, error) {
 	refs, err := parseNode(data, ref.Span)
 	if err == nil {
 		err = Content{Depth: depth - 1, Refs: refs}.check(ref.Span)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("%w: node %s: %w", ErrCorrupt, ref.ID, err)
+		return nil, &ChunkError{ID: ref.ID, Err: fmt.Errorf("%w: %w", ErrCorrupt, err)}
 	}
 	return refs, nil
 }

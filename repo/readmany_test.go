@@ -400,3 +400,27 @@ func b2i(b bool) int {
 	}
 	return 0
 }
+
+// A chunk that is whole and no node is damage with its ID, whichever way it is met.
+func TestNoNode(t *testing.T) {
+	r := newTestRepo(t, newTestDriver(), Options{})
+	mustSnapshot(t, r, "s", map[string][]byte{"f": noiseData(1, 4096)}, fixedCutter(t, 4096))
+	id := storedRefs(t, r, "s")[0].ID
+	content := Content{Depth: 1, Refs: []Ref{{ID: id, Span: 1 << 20}}}
+	for name, read := range map[string]func() error{
+		"DataRefs": func() error {
+			_, _, err := r.DataRefs(t.Context(), content, 0, 100)
+			return err
+		},
+		"ReadAt": func() error {
+			_, err := r.NewReader(t.Context(), content).ReadAt(make([]byte, 100), 0)
+			return err
+		},
+	} {
+		err := read()
+		var at *ChunkError
+		if !errors.As(err, &at) || at.ID != id || !errors.Is(err, ErrCorrupt) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
