@@ -32,7 +32,8 @@ type ExportOptions struct {
 // snapshot, it takes some 35 MiB of memory, and half of that without CompressZstd; attachments
 // are in memory one at a time. The files in it are not encrypted, whether the repository is
 // or not. GNU tar says of each file that it does not know its record HOLDSTILL.file, which is
-// of no consequence: --warning=no-unknown-keyword silences it.
+// of no consequence: --warning=no-unknown-keyword silences it. It needs --delay-directory-restore
+// where it does not run as root and a folder is read-only.
 //
 // An export that ends with an error leaves w with a stream that Import refuses. It fails
 // as OpenFS does, with ErrConfig for an unknown compression, or a source with the name of the
